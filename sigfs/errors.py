@@ -1,0 +1,82 @@
+"""The exception tree of sigfs.
+
+Owned here: every exception that a caller of the package may want to catch. Each is also a builtin
+exception, so that code that knows nothing of sigfs handles it sensibly, and each message names the
+object and the remedy. Nothing below ``vfs`` knows an errno; nothing above ``vfs`` raises ``FsError``.
+"""
+
+from __future__ import annotations
+
+
+class SigfsError(Exception):
+    """Base of all errors that sigfs raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError (a base of some subclasses) would show the repr of its message.
+        return Exception.__str__(self)
+
+
+class ProjectError(SigfsError):
+    """A project cannot be used as it is."""
+
+
+class NoSuchProject(ProjectError, LookupError):
+    """No project at the given path, or at any directory above it."""
+
+
+class ProjectExists(ProjectError, FileExistsError):
+    """A project cannot be made because one is there already."""
+
+
+class UnsupportedSchema(ProjectError, ValueError):
+    """The project was written by a version newer than this one knows."""
+
+
+class InvalidConfig(ProjectError, ValueError):
+    """A configuration file cannot be read or holds an impossible value."""
+
+
+class NoSuchJob(SigfsError, KeyError):
+    """No job has this id (or begins with this abbreviation)."""
+
+
+class AmbiguousId(SigfsError, LookupError):
+    """Several jobs begin with this abbreviated id."""
+
+
+class PendingJob(SigfsError, LookupError):
+    """The directory is named like a job but has no readable state point (yet)."""
+
+
+class InvalidStatePoint(SigfsError, ValueError):
+    """A value cannot be a state point: not a JSON mapping, or a key that signac refuses."""
+
+
+class QuerySyntaxError(SigfsError, ValueError):
+    """A query cannot be understood.
+
+    Attributes:
+        text: the query as given; empty where it was not text.
+        column: 1-based position in ``text`` where the trouble begins; 0 where it was not text.
+    """
+
+    def __init__(self, message: str, text: str = "", column: int = 0) -> None:
+        super().__init__(f"{message} (column {column}: {text!r})" if column else message)
+        self.text = text
+        self.column = column
+
+
+class MountError(SigfsError, OSError):
+    """A file system cannot be mounted or unmounted."""
+
+
+class MountPointError(MountError):
+    """The mount point itself is unfit: missing, not empty, inside the workspace, in use."""
+
+
+class FuseUnavailable(MountError):
+    """FUSE or the chosen transport cannot be used on this machine or by this user."""
+
+
+class MountBusy(MountError):
+    """A mount cannot be taken away because processes use it."""

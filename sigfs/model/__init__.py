@@ -1,0 +1,1 @@
+"""What is on disk: projects, workspaces, jobs, state points and documents. No cache, no thread."""

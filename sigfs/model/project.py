@@ -1,0 +1,243 @@
+"""Projects: found, opened as they are, and made.
+
+Owned here: what a project root is. signac 1, signac 2 and sigfs projects are opened alike; opening one writes
+nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias
+
+from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject, ProjectExists
+from sigfs.model import files
+from sigfs.model.config import (
+    NEW_PROJECT_CONFIG,
+    SIGNAC_2_CONFIG,
+    find_config,
+    read_config,
+    schema_of,
+    workspace_path,
+)
+from sigfs.model.job import Job
+from sigfs.model.statepoint import ID_LENGTH, is_job_id, load_json
+from sigfs.model.types import JobId, StatePoint
+from sigfs.model.workspace import Workspace
+
+PROJECT_DOCUMENT_FILE: Final = "signac_project_document.json"
+_NAME_KEY: Final = "signac_project_name"
+"""Key of the project document where signac, migrating to schema 2, puts the name that schema 1 had in its rc file."""
+
+_CANDIDATES_SHOWN: Final = 5
+
+Path: TypeAlias = str | os.PathLike[str]
+
+
+class Project:
+    """A project and its workspace.
+
+    A project is a collection of `Job`: iteration, ``len`` and ``in`` are about the jobs that can be read, so that a
+    pending directory disturbs nobody; `Workspace.ids` and `Workspace.pending` show those too.
+
+    Attributes:
+        root: absolute path of the project's directory.
+        config: what its configuration file says, unconverted.
+        config_path: that file.
+        schema: version of its layout: "1" for signac 1, "2" for signac 2 and sigfs.
+        workspace: where the jobs are; need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the project at *root*, without looking above it.
+
+        Raises:
+            NoSuchProject: there is none.
+            UnsupportedSchema: it was written by something newer.
+            InvalidConfig: its configuration, or its workspace's, is broken.
+        """
+        self.root = os.path.abspath(root)
+        path = find_config(self.root)
+        if path is None:
+            raise NoSuchProject(f"no project in {self.root}: make one with `sigfs init`")
+        config = read_config(path)
+        self.config_path = path
+        self.config: Mapping[str, object] = config.values
+        self.schema = str(schema_of(config))
+        self.workspace = Workspace(workspace_path(self.root, config))
+        self._configured_name = config.text("project")
+
+    @property
+    def name(self) -> str | None:
+        """The project's name: key ``project`` of the configuration, or ``signac_project_name`` of the document."""
+        if self._configured_name is not None:
+            return self._configured_name
+        try:
+            with _directory(self.root) as fd:
+                document = load_json(files.read_at(fd, PROJECT_DOCUMENT_FILE))
+        except (OSError, ValueError):
+            return None
+        name = document.get(_NAME_KEY) if isinstance(document, dict) else None
+        return name if isinstance(name, str) else None
+
+    def open(self, statepoint: StatePoint) -> Job:
+        """The job with this state point, created if it is not there.
+
+        Raises:
+            InvalidStatePoint, PendingJob, OSError: see `Workspace.create`.
+        """
+        return Job(self.workspace, self.workspace.create(statepoint))
+
+    def job(self, prefix: str) -> Job:
+        """The job whose id is or begins with *prefix*; as `lookup`."""
+        return Job(self.workspace, self.lookup(prefix))
+
+    def lookup(self, prefix: str) -> JobId:
+        """The id that *prefix* abbreviates. Pending directories are found too.
+
+        Raises:
+            NoSuchJob: none begins so.
+            AmbiguousId: several do; the message names some of them.
+        Complexity: one look for a whole id, one listing of the workspace for an abbreviated one.
+        """
+        if is_job_id(prefix):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), _directory(self.workspace.path) as fd:
+                os.close(os.open(prefix, files.DIRECTORY_FLAGS, dir_fd=fd))
+                return JobId(prefix)
+            raise NoSuchJob(f"no job {prefix} in {self.workspace.path}")
+        found = sorted(job_id for job_id in self.workspace.ids() if job_id.startswith(prefix))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            shown = ", ".join(found[:_CANDIDATES_SHOWN]) + (", ..." if len(found) > _CANDIDATES_SHOWN else "")
+            raise AmbiguousId(f"{len(found)} jobs have an id that begins with {prefix!r}: {shown}")
+        if prefix.strip("0123456789abcdef") or len(prefix) > ID_LENGTH:
+            raise NoSuchJob(f"no job {prefix!r}: an id is {ID_LENGTH} digits of 0-9 and a-f, or the first few of them")
+        raise NoSuchJob(f"no job in {self.workspace.path} has an id that begins with {prefix!r}")
+
+    def __iter__(self) -> Iterator[Job]:
+        for change in self.workspace.scan():
+            yield Job(self.workspace, change.id)
+
+    def __len__(self) -> int:
+        """Complexity: reads every state point."""
+        return sum(1 for _ in self.workspace.scan())
+
+    def __bool__(self) -> bool:
+        return True  # a project without jobs is one
+
+    def __contains__(self, job: object) -> bool:
+        """Whether *job*, a `Job` or a whole id, is a job of this project."""
+        if isinstance(job, Job):
+            return job.workspace.path == self.workspace.path and job.id in self
+        if not isinstance(job, str) or not is_job_id(job):
+            return False
+        try:
+            self.workspace.read(JobId(job))
+        except LookupError:  # NoSuchJob and PendingJob are
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"Project({self.root!r})"
+
+
+def find_root(start: Path = ".") -> str:
+    """The root of the project that *start* is in: the nearest directory, going upward, with a project's configuration.
+
+    Args:
+        start: a directory, or a file in one.
+    Raises:
+        NoSuchProject: *start* does not exist, or there is no project at it or above.
+    """
+    try:
+        origin = os.path.abspath(start)
+        os.stat(origin)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NoSuchProject(f"no project at {start!s}: {reason}") from error
+    directory = origin
+    while find_config(directory) is None:
+        above = os.path.dirname(directory)
+        if above == directory:
+            raise NoSuchProject(f"no project in {origin} or in any directory above it: make one with `sigfs init`")
+        directory = above
+    return directory
+
+
+def get_project(path: Path | None = None) -> Project:
+    """Open the project that *path*, by default the working directory, is in.
+
+    Raises:
+        NoSuchProject, UnsupportedSchema, InvalidConfig: as `find_root` and `Project`.
+    """
+    return Project(find_root("." if path is None else path))
+
+
+def init_project(path: Path | None = None, name: str | None = None) -> Project:
+    """Make the directory *path*, by default the working directory, a project that signac 2 opens too.
+
+    Creates ``.signac/config``, ``workspace/`` and, if there is a *name*, the project document; missing directories on
+    the way as well. A workspace that is there is kept, with its jobs. As with signac, a project may lie inside another.
+
+    Raises:
+        ProjectExists: *path* itself is a project's root already.
+        OSError: no project was made.
+    """
+    root = os.path.abspath("." if path is None else path)
+    existing = find_config(root)
+    if existing is not None:
+        raise _project_exists(root, existing)
+    made: list[str] = []
+    config_directory = os.path.join(root, os.path.dirname(SIGNAC_2_CONFIG))
+    try:
+        _make_directories(config_directory, made)
+        _make_directories(os.path.join(root, "workspace"), made)
+        if name is not None:
+            document = json.dumps({_NAME_KEY: name}).encode("ascii")
+            with _directory(root) as fd, contextlib.suppress(FileExistsError):
+                files.write_exclusive(fd, PROJECT_DOCUMENT_FILE, document)
+                made.append(os.path.join(root, PROJECT_DOCUMENT_FILE))
+        # Last, as it is what makes the directory a project.
+        with _directory(config_directory) as fd:
+            files.write_exclusive(fd, os.path.basename(SIGNAC_2_CONFIG), NEW_PROJECT_CONFIG)
+    except BaseException as error:
+        existing = find_config(root)
+        if existing is not None:  # another process has been faster, and its directories are these
+            if isinstance(error, FileExistsError):
+                raise _project_exists(root, existing) from error
+            raise
+        for each in reversed(made):
+            with contextlib.suppress(OSError):
+                os.unlink(each) if each.endswith(PROJECT_DOCUMENT_FILE) else os.rmdir(each)
+        raise
+    return Project(root)
+
+
+def _project_exists(root: str, config: str) -> ProjectExists:
+    return ProjectExists(f"{root} is a project already ({os.path.relpath(config, root)}): use it as it is")
+
+
+def _make_directories(path: str, made: list[str]) -> None:
+    """Make *path* and what is missing above it, and note in *made* what was made, the outermost first."""
+    if os.path.isdir(path):
+        return
+    _make_directories(os.path.dirname(path), made)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    else:
+        made.append(path)
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,355 @@
+"""The workspace: a directory of managed jobs, read and added to.
+
+Owned here: how a job directory is told from everything else, what its two files say, and the one way in which sigfs
+creates a job. No cache and no thread: every call looks at the disk, and may be made from any thread at any time.
+
+Every step below the workspace directory goes through a descriptor and follows no symbolic link, so that nothing that
+lies in a workspace can lead a reader out of it, or hang it. The workspace directory itself may be a link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
+
+from sigfs.errors import NoSuchJob, PendingJob
+from sigfs.model import files
+from sigfs.model.config import WORKSPACE_CONFIG, read_config
+from sigfs.model.statepoint import (
+    DEFAULT_FUNCTION,
+    ID_FUNCTIONS,
+    encode,
+    is_job_id,
+    load_json,
+    statepoint_id,
+    validate,
+)
+from sigfs.model.types import Change, JobId, Record, StatePoint
+
+STATEPOINT_FILE: Final = "signac_statepoint.json"
+DOCUMENT_FILE: Final = "signac_job_document.json"
+
+_PROGRESS_EVERY: Final = 1000
+"""Jobs between two calls of a progress function."""
+
+# The process's trouble, not the job's: a job must not count as pending because descriptors have run out.
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+_SETTLE_S: Final = 2.0
+"""How long `Workspace.create` waits for another creator to finish a state point file that it finds half written.
+signac without thread support writes it in place."""
+
+
+class Workspace:
+    """A directory of managed jobs.
+
+    Attributes:
+        path: absolute path; the directory need not exist yet.
+        id_function: name of the function that gives state point ids here: "md5" unless ``workspace.rc`` says otherwise.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Look at ``workspace.rc``, if there is one; nothing else is touched.
+
+        Raises:
+            InvalidConfig: ``workspace.rc`` is broken or names an unknown function.
+        """
+        self.path = os.path.abspath(path)
+        self.id_function = _id_function(os.path.join(self.path, WORKSPACE_CONFIG))
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.path!r})"
+
+    def open_dir(self) -> int:
+        """A new O_PATH descriptor of the workspace directory; the caller closes it.
+
+        It stays valid when the directory is renamed or a mount covers it. O_PATH: good for ``dir_fd=`` and fstat, not
+        for listing or fsync.
+
+        Raises:
+            FileNotFoundError: the directory is not there yet.
+        """
+        return os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def ids(self) -> Iterator[JobId]:
+        """The names of all directories that are named like jobs, pending ones too, in the order of the disk.
+
+        Files and symbolic links with such names are foreign and left out. A missing workspace has none.
+
+        Raises:
+            OSError: the workspace is there but cannot be listed.
+        Complexity: one listing, read to its end before the first id is given.
+        """
+        try:
+            with os.scandir(self.path) as entries:
+                return iter([JobId(entry.name) for entry in entries if is_job_id(entry.name) and _is_directory(entry)])
+        except FileNotFoundError:
+            return iter(())
+
+    def read(self, job_id: JobId, documents: bool = False) -> Record:
+        """What the job's directory says now. That its name is the id of its state point is not checked here.
+
+        Args:
+            documents: read the document too; otherwise `Record.document` is None. It is None too where the document
+                cannot be read or is not a mapping: a broken document leaves the job a job.
+        Raises:
+            NoSuchJob: no directory of that name.
+            PendingJob: no state point file in it, or none that can be read; the message says why.
+            OSError: the process is out of descriptors or memory.
+        """
+        try:
+            fd = self.open_dir()
+        except FileNotFoundError:
+            raise _no_such_job(job_id, self.path) from None
+        try:
+            return self._read(fd, job_id, documents)
+        finally:
+            os.close(fd)
+
+    def scan(
+        self,
+        documents: bool = False,
+        known: Collection[JobId] = frozenset(),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Change]:
+        """A change for every job that can be read; pending jobs are skipped.
+
+        Args:
+            documents: as in `read`.
+            known: ids that are not read again, and give no change. Looked up once a job: a set.
+            progress: called with (jobs looked at, jobs to look at), now and then and at the end.
+        Complexity: one listing; per job opening its directory and reading one file, or two with documents.
+        """
+        for job_id, record in self._records(documents, known, progress):
+            if isinstance(record, Record):
+                yield Change(job_id, record)
+
+    def pending(self) -> Iterator[tuple[JobId, str]]:
+        """Every directory named like a job that is none (yet), and why.
+
+        Complexity: reads every state point.
+        """
+        for job_id, record in self._records(documents=False):
+            if isinstance(record, PendingJob):
+                yield job_id, str(record).removeprefix(f"{job_id}: ")
+
+    def leftovers(self, older_than_s: float = 3600.0) -> Iterator[str]:
+        """Names in the workspace of what a killed sigfs process has not finished; whoever makes sure may remove them.
+
+        Args:
+            older_than_s: younger ones may belong to a process that is still at work.
+        """
+        now = time.time()
+        try:
+            with os.scandir(self.path) as entries:
+                found = [entry for entry in entries if entry.name.startswith(files.TEMPORARY_PREFIX)]
+        except FileNotFoundError:
+            return
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError):
+                if now - entry.stat(follow_symlinks=False).st_mtime >= older_than_s:
+                    yield entry.name
+
+    def create(self, statepoint: StatePoint) -> JobId:
+        """Make the job with this state point, if it is not there, and return its id.
+
+        The job appears whole: a temporary directory with the state point file is renamed to the id. A directory of
+        that id without a state point file is given one. Nothing that exists is ever overwritten. Any number of
+        processes, signac's too, may create the same job at once; all succeed. After an error there is no
+        new job or a whole one, and nothing else; after a kill perhaps a temporary directory (see `leftovers`).
+
+        Raises:
+            InvalidStatePoint: see `sigfs.model.statepoint.validate`.
+            PendingJob: the directory has a state point file that cannot be read, or that says something else.
+            FileExistsError: something that is no directory has the job's name.
+            OSError: permissions, no space and the like.
+        """
+        clean = validate(statepoint)
+        data = encode(clean)
+        job_id = statepoint_id(clean, self.id_function)
+        os.makedirs(self.path, exist_ok=True)
+        fd = self.open_dir()
+        try:
+            self._create(fd, job_id, data)
+        finally:
+            os.close(fd)
+        return job_id
+
+    def _records(
+        self,
+        documents: bool,
+        known: Collection[JobId] = frozenset(),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[JobId, Record | PendingJob]]:
+        wanted = [job_id for job_id in self.ids() if job_id not in known]
+        if wanted:
+            try:
+                fd = self.open_dir()
+            except FileNotFoundError:
+                return
+            try:
+                for done, job_id in enumerate(wanted):
+                    if progress is not None and done % _PROGRESS_EVERY == 0:
+                        progress(done, len(wanted))
+                    try:
+                        yield job_id, self._read(fd, job_id, documents)
+                    except PendingJob as error:
+                        yield job_id, error
+                    except NoSuchJob:
+                        continue  # removed since the listing
+            finally:
+                os.close(fd)
+        if progress is not None:
+            progress(len(wanted), len(wanted))
+
+    def _read(self, workspace_fd: int, job_id: JobId, documents: bool) -> Record:
+        try:
+            fd = os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _no_such_job(job_id, self.path) from None
+        except OSError as error:
+            raise _pending(job_id, error) from error
+        try:
+            try:
+                statepoint = load_json(files.read_at(fd, STATEPOINT_FILE))
+            except FileNotFoundError:
+                raise PendingJob(f"{job_id}: has no {STATEPOINT_FILE}") from None
+            except (OSError, ValueError) as error:
+                raise _pending(job_id, error) from error
+            if statepoint is not None and not isinstance(statepoint, dict):
+                raise PendingJob(f"{job_id}: {STATEPOINT_FILE} is neither a mapping nor null")
+            return Record(job_id, statepoint, _read_document(fd) if documents else None)
+        finally:
+            os.close(fd)
+
+    def _create(self, workspace_fd: int, job_id: JobId, data: bytes) -> None:
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            # Each turn answers what it finds. Only other processes at work on the same job make for a further one.
+            try:
+                found = self._read(workspace_fd, job_id, documents=False)
+            except NoSuchJob:
+                if self._publish(workspace_fd, job_id, data):
+                    return
+            except PendingJob:
+                if _adopt(workspace_fd, job_id, data):
+                    return
+                if time.monotonic() > deadline or not _just_written(workspace_fd, job_id):
+                    raise
+                time.sleep(0.005)
+            else:
+                other = statepoint_id(found.statepoint, self.id_function)
+                if other != job_id:
+                    raise PendingJob(f"{job_id}: {STATEPOINT_FILE} in it is that of {other}")
+                return
+
+    def _publish(self, workspace_fd: int, job_id: JobId, data: bytes) -> bool:
+        """Rename a new directory to *job_id*; False if a directory of that name has come to be in between."""
+        temporary = files.temporary_name()
+        os.mkdir(temporary, dir_fd=workspace_fd)
+        renamed = False
+        try:
+            fd = os.open(temporary, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
+            try:
+                files.write_new(fd, STATEPOINT_FILE, data)
+                files.fsync_directory(fd)
+            finally:
+                os.close(fd)
+            # Replaces an empty directory at most, which can only be that of another creator, who will find this one.
+            os.rename(temporary, job_id, src_dir_fd=workspace_fd, dst_dir_fd=workspace_fd)
+            renamed = True
+        except NotADirectoryError as error:
+            message = "something that is no directory has the name of this job; move it away"
+            raise FileExistsError(errno.EEXIST, message, os.path.join(self.path, job_id)) from error
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+        finally:
+            if not renamed:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(temporary, STATEPOINT_FILE), dir_fd=workspace_fd)
+                with contextlib.suppress(OSError):
+                    os.rmdir(temporary, dir_fd=workspace_fd)
+        if renamed:
+            files.fsync_directory(workspace_fd)
+        return renamed
+
+
+def _adopt(workspace_fd: int, job_id: JobId, data: bytes) -> bool:
+    """Give a directory without state point file one; False if it has one by now, or if it is gone."""
+    try:
+        fd = os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        files.write_exclusive(fd, STATEPOINT_FILE, data)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    finally:
+        os.close(fd)
+    files.fsync_directory(workspace_fd)
+    return True
+
+
+def _just_written(workspace_fd: int, job_id: JobId) -> bool:
+    """Whether somebody may still be writing the state point file."""
+    name = os.path.join(job_id, STATEPOINT_FILE)
+    try:
+        status = os.stat(name, dir_fd=workspace_fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return True  # just removed or renamed: look again
+    return abs(time.time() - status.st_mtime) < _SETTLE_S
+
+
+def _read_document(job_fd: int) -> StatePoint | None:
+    try:
+        document = load_json(files.read_at(job_fd, DOCUMENT_FILE))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        return None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _no_such_job(job_id: str, workspace: str) -> NoSuchJob:
+    return NoSuchJob(f"no job {job_id} in {workspace}")
+
+
+def _pending(job_id: JobId, error: OSError | ValueError) -> PendingJob:
+    if isinstance(error, OSError):
+        if error.errno in _OURS:
+            raise error
+        reason = {
+            errno.ELOOP: "is a symbolic link",
+            errno.EISDIR: "is a directory",
+            errno.ESPIPE: "is not a regular file",
+            errno.ENXIO: "is not a regular file",
+            errno.EINVAL: "is not a regular file",
+        }.get(error.errno or 0, f"cannot be read ({error.strerror})")
+        return PendingJob(f"{job_id}: {STATEPOINT_FILE} {reason}")
+    return PendingJob(f"{job_id}: {STATEPOINT_FILE} is not JSON ({error})")
+
+
+def _id_function(path: str) -> str:
+    if not os.path.isfile(path):
+        return DEFAULT_FUNCTION
+    config = read_config(path)
+    name = config.text("id_function") or DEFAULT_FUNCTION
+    if name not in ID_FUNCTIONS:
+        raise config.error("id_function", f"unknown id_function {name!r}: use one of {', '.join(ID_FUNCTIONS)}")
+    return name
