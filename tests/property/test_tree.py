@@ -1,0 +1,68 @@
+"""Laws of the tree over hostile state points."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigfs.query import holds
+from sigfs.tree import LAYOUTS, JobNode, Layout, Tree
+from tests.support.strategies import job_id, statepoints
+from tests.support.trees import resolve, snapshot_of, walk
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(statepoints, max_size=7), st.sampled_from(LAYOUTS))
+def test_a_walk_meets_each_job_exactly_once_under_names_that_fit(sps: list[dict[str, object]], layout: Layout) -> None:
+    snapshot = snapshot_of(*sps)
+    tree = Tree(layout)
+    met = list(walk(tree, snapshot))
+    assert sorted(job for _, job in met) == sorted({job_id(sp) for sp in sps})
+    assert len({path for path, _ in met}) == len(met)
+    for path, _ in met:
+        for name in path:
+            encoded = name.encode()  # no lone surrogates
+            assert 0 < len(encoded) <= 255
+            assert name not in (".", "..")
+            assert "/" not in name
+            assert min(encoded) >= 0x20
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(statepoints, max_size=6), st.sampled_from(LAYOUTS), st.randoms(use_true_random=False))
+def test_the_pairs_of_a_path_lead_to_the_job_in_any_order(
+    sps: list[dict[str, object]], layout: Layout, random: object
+) -> None:
+    snapshot = snapshot_of(*sps)
+    tree = Tree(layout)
+    for path, job in walk(tree, snapshot):
+        keyed = path if len(path) % 2 == 0 else path[:-1]
+        pairs = [f"{key}/{value}" for key, value in zip(keyed[::2], keyed[1::2], strict=True)]
+        random.shuffle(pairs)  # type: ignore[attr-defined]
+        # behind the pairs that single a job out begins the job's own directory: no @exists is asked there
+        if not pairs or any("@exists/" in pair for pair in pairs):
+            continue
+        node = resolve(tree, snapshot, "/".join(pairs))
+        assert node is not None
+        assert job in snapshot.ids(tree.jobs(node, snapshot))
+        if len(path) % 2 == 0:
+            assert node == JobNode(job)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(statepoints, max_size=6))
+def test_a_directory_holds_the_jobs_for_which_its_query_holds(sps: list[dict[str, object]]) -> None:
+    snapshot = snapshot_of(*sps)
+    tree = Tree("full")
+
+    def visit(node: object) -> None:
+        if isinstance(node, JobNode):
+            return
+        query = getattr(node, "query", None)
+        if query is not None:
+            expected = sorted(job for job in snapshot if holds(query, snapshot.record(job)))
+            assert snapshot.ids(tree.jobs(node, snapshot)) == expected  # type: ignore[arg-type]
+        for name in tree.names(node, snapshot):  # type: ignore[arg-type]
+            visit(tree.child(node, name, snapshot))  # type: ignore[arg-type]
+
+    visit(tree.root)
