@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+
+from sigfs.errors import AmbiguousId, NoSuchJob
+from sigfs.index import Index
+from sigfs.model.types import Change, JobId, Record
+from sigfs.query import parse
+from sigfs.query.expr import Field, Space
+from tests.support.strategies import added, job_id, record
+
+
+def make(*statepoints: dict[str, object] | None) -> Index:
+    index = Index()
+    index.apply(added(*statepoints))
+    return index
+
+
+def find(index: Index, query: str) -> list[object]:
+    snapshot = index.snapshot()
+    return sorted((snapshot.record(i).statepoint or {}).get("foo") for i in snapshot.ids(snapshot.select(parse(query))))  # type: ignore[type-var]
+
+
+def test_a_query_selects_the_jobs_for_which_it_holds() -> None:
+    index = make(*({"foo": i} for i in range(5)))
+    assert find(index, "foo.$gt 2") == [3, 4]
+    assert find(index, "foo 2") == [2]
+    assert find(index, "") == [0, 1, 2, 3, 4]
+
+
+def test_int_and_float_are_found_together_and_kept_apart() -> None:
+    index = make({"a": 1}, {"a": 1.0}, {"a": True}, {"a": "1"})
+    snapshot = index.snapshot()
+    assert len(snapshot.select(parse("a 1"))) == 2
+    assert len(snapshot.select(parse("a 1.0"))) == 2
+    assert len(snapshot.select(parse("a true"))) == 1
+    assert len(snapshot.select(parse({"a.$type": "float"}))) == 1
+    assert [repr(v) for v in snapshot.values(Field(Space.SP, "a"), snapshot.jobs)] == ["True", "1", "'1'"]
+
+
+def test_applying_a_change_twice_changes_nothing_the_second_time() -> None:
+    index = make({"foo": 1})
+    delta = index.apply(added({"foo": 1}))
+    assert delta.jobs == ()
+    assert delta.generation == index.snapshot().generation == 1
+
+
+def test_a_delta_tells_the_record_before_and_after() -> None:
+    index = make({"foo": 1})
+    jid = job_id({"foo": 1})
+    old = index.snapshot().record(jid)
+    assert index.apply([Change(jid, None)]).jobs == ((old, None),)
+    assert index.apply([Change(jid, None)]).jobs == ()
+    assert index.apply([Change(jid, old)]).jobs == ((None, old),)
+
+
+def test_true_in_place_of_one_is_a_change() -> None:
+    jid = JobId("a" * 32)
+    index = Index()
+    index.apply([Change(jid, Record(jid, {"foo": 1}))])
+    assert len(index.apply([Change(jid, Record(jid, {"foo": True}))]).jobs) == 1
+    assert len(index.snapshot().select(parse("foo 1"))) == 0
+
+
+def test_a_snapshot_does_not_change() -> None:
+    index = make({"foo": 1}, {"foo": 2})
+    before = index.snapshot()
+    index.apply([Change(job_id({"foo": 1}), None), *added({"foo": 3})])
+    assert len(before) == 2
+    assert before.ids(before.select(parse("foo 1"))) == [job_id({"foo": 1})]
+    assert before.generation < index.snapshot().generation
+    assert find(index, "foo") == [2, 3]
+
+
+def test_a_record_without_document_keeps_the_document_that_is_known() -> None:
+    index = Index()
+    jid = job_id({"foo": 1})
+    index.apply([Change(jid, record({"foo": 1}, {"bar": True}))])
+    index.apply([Change(jid, record({"foo": 1}))])
+    assert find(index, "doc.bar true") == [1]
+    index.apply([Change(jid, record({"foo": 1}, {}))])
+    assert find(index, "doc.bar true") == []
+
+
+def test_a_mapping_with_deeper_keys_exists_but_is_no_leaf() -> None:
+    index = make({"a": {"b": 1}}, {"a": 5}, {"c": 1})
+    snapshot = index.snapshot()
+    assert len(snapshot.select(parse("a"))) == 2
+    assert len(snapshot.having(Field(Space.SP, "a"))) == 1
+    assert len(snapshot.select(parse("a.$exists false"))) == 1
+
+
+def test_abbreviated_ids_resolve_if_unique() -> None:
+    index = Index()
+    ids = [JobId(f"{p}{'0' * 30}") for p in ("aa", "ab", "b0")]
+    index.apply(Change(i, Record(i, {})) for i in ids)
+    snapshot = index.snapshot()
+    assert snapshot.lookup("b") == ids[2]
+    assert snapshot.ids(snapshot.select(parse("id a"))) == ids[:2]
+    with pytest.raises(AmbiguousId, match="2 jobs"):
+        snapshot.lookup("a")
+    with pytest.raises(NoSuchJob, match="'c'"):
+        snapshot.lookup("c")
+    with pytest.raises(NoSuchJob):
+        snapshot.record(JobId("f" * 32))
+
+
+def test_check_notices_an_index_that_lies() -> None:
+    index = make({"foo": 1}, {"foo": 2})
+    index.check()
+    index.check([record({"foo": 1}), record({"foo": 2})])
+    with pytest.raises(AssertionError, match="differs"):
+        index.check([record({"foo": 1})])

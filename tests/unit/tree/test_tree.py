@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import xxhash
+
+from sigfs.index import Index
+from sigfs.model.types import Change, JobId, Record
+from sigfs.query import parse
+from sigfs.tree import JobNode, QueryNode, Tree
+from tests.support.strategies import job_id
+from tests.support.trees import resolve, snapshot_of, walk
+
+STUDY = [
+    {"n": 100, "seed": seed, "chain": chain, "group": group}
+    for seed in (1, 2, 3)
+    for chain in (5, 11)
+    for group in ("methyl", "amino", "nitro", "cyano")
+]
+
+
+def paths(tree: Tree, *statepoints: dict[str, object] | None) -> list[str]:
+    return ["/".join(path) for path, _ in walk(tree, snapshot_of(*statepoints))]
+
+
+def test_the_key_with_the_fewest_values_is_listed_first_and_constants_are_left_out() -> None:
+    listed = paths(Tree(), *STUDY)
+    assert len(listed) == len(STUDY)
+    assert listed[:2] == ["chain/5/seed/1/group/amino", "chain/5/seed/1/group/cyano"]
+
+
+def test_full_lists_constants_too() -> None:
+    assert paths(Tree("full"), *STUDY)[0] == "n/100/chain/5/seed/1/group/amino"
+
+
+def test_a_directory_lists_exactly_one_key() -> None:
+    snapshot = snapshot_of(*STUDY)
+    tree = Tree()
+    assert tree.names(tree.root, snapshot) == ["chain"]
+
+
+def test_a_lone_job_shows_all_its_keys() -> None:
+    assert paths(Tree(), {"b": 1, "a": True}) == ["a/true/b/1"]
+
+
+def test_values_are_listed_in_typed_numeric_order() -> None:
+    jobs = [{"a": v} for v in ("x", 10, 9, 2.5, None, True, False, [1, 2], "10")]
+    assert paths(Tree(), *jobs) == [
+        f"a/{v}" for v in ("null", "false", "true", "2.5", "9", "10", '"10"', "x", "[1, 2]")
+    ]
+
+
+def test_keys_resolve_in_any_order_with_constants_and_operators_and_other_spellings() -> None:
+    snapshot = snapshot_of(*STUDY)
+    tree = Tree()
+    job = JobNode(job_id({"n": 100, "seed": 1, "chain": 11, "group": "methyl"}))
+    pairs = ["chain/11", "group/methyl", "seed/1"]
+    for order in itertools.permutations(pairs):
+        assert resolve(tree, snapshot, "/".join(order)) == job
+        assert resolve(tree, snapshot, "n/100/" + "/".join(order)) == job
+    assert resolve(tree, snapshot, "chain/1.1e1/group/methyl/seed/01") == job
+    assert resolve(tree, snapshot, "chain@gt/8/group/%2Fmeth%2F/seed/1/.job") == job
+    assert resolve(tree, snapshot, f".jobs/{job.id}") == job
+    assert resolve(tree, snapshot, f"id/{job.id[:8]}/.job") == job
+
+
+def test_after_a_range_the_key_is_still_listed() -> None:
+    snapshot = snapshot_of(*({"a": i, "b": i % 2} for i in range(6)))
+    tree = Tree()
+    node = resolve(tree, snapshot, "a@gt/2")
+    assert isinstance(node, QueryNode)
+    assert [path for path, _ in walk(tree, snapshot, node)] == [
+        ("b", "0", "a", "4"),
+        ("b", "1", "a", "3"),
+        ("b", "1", "a", "5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "chain/12",
+        "nonsense",
+        "nonsense@gt",
+        "nonsense@exists/true",
+        "chain@lt/5",
+        "chain/5/seed/1/.job",
+        "chain@nonsense/5",
+        "seed/[1",
+        ".jobs/" + "0" * 32,
+        "chain/5/chain/11",
+        "%zz",
+    ],
+)
+def test_a_query_that_holds_for_no_job_leads_nowhere(path: str) -> None:
+    assert resolve(Tree(), snapshot_of(*STUDY), path) is None
+
+
+def test_jobs_that_lack_the_key_are_below_exists_false() -> None:
+    assert paths(Tree(), {"a": 1, "b": 1}, {"a": 2, "b": 1}, {"b": 1}, {"b": 2}) == [
+        "a/1/b/1",
+        "a/2/b/1",
+        "a@exists/false/b/1",
+        "a@exists/false/b/2",
+    ]
+
+
+def test_equal_numbers_of_different_types_share_a_leaf_that_lists_job_ids() -> None:
+    jobs = [{"a": 1}, {"a": 1.0}, {"a": 2}]
+    ids = sorted([job_id({"a": 1}), job_id({"a": 1.0})])
+    assert paths(Tree(), *jobs) == [f"a/1/{ids[0]}", f"a/1/{ids[1]}", "a/2"]
+
+
+def test_a_key_that_is_a_mapping_elsewhere_is_listed_after_its_deeper_keys() -> None:
+    found = paths(Tree(), {"a": 5}, {"a": {"b": 1}}, {"a": {"c": 2}}, {})
+    assert sorted(found) == ["a.b/1", "a.b@exists/false/a.c/2", "a.b@exists/false/a.c@exists/false/a/5",
+                             "a.b@exists/false/a.c@exists/false/a@exists/false"]  # fmt: skip
+
+
+def test_a_job_without_any_key_is_listed_by_id_even_alone() -> None:
+    snapshot = snapshot_of({})
+    assert [path for path, _ in walk(Tree(), snapshot)] == [(job_id({}),)]
+    assert paths(Tree(), None) == [job_id(None)]
+    assert paths(Tree()) == []
+
+
+def test_a_long_name_is_shortened_and_resolves() -> None:
+    jobs = [{"a": "x" * 300}, {"a": "x" * 301}, {"k" * 300: 1}]
+    snapshot = snapshot_of(*jobs)
+    found = list(walk(Tree(), snapshot))
+    assert {job for _, job in found} == {job_id(sp) for sp in jobs}
+    assert all(len(name.encode()) <= 255 for path, _ in found for name in path)
+
+
+def test_a_value_that_looks_shortened_is_not_taken_for_one() -> None:
+    long = "x" * 300
+    alike = "x" * 238 + "~" + xxhash.xxh3_64_hexdigest(long.encode())
+    snapshot = snapshot_of({"a": long}, {"a": alike})
+    assert {job for _, job in walk(Tree(), snapshot)} == {job_id({"a": long}), job_id({"a": alike})}
+
+
+def test_a_filter_limits_the_view_and_decides_what_is_constant() -> None:
+    tree = Tree("auto", parse("chain 5 group methyl"))
+    assert paths(tree, *STUDY) == ["seed/1", "seed/2", "seed/3"]
+    assert resolve(tree, snapshot_of(*STUDY), "chain/11") is None
+
+
+def test_document_keys_resolve_but_are_not_listed() -> None:
+    index = Index()
+    ids = [JobId("a" * 32), JobId("b" * 32)]
+    index.apply(Change(i, Record(i, {"a": n}, {"done": n == 0})) for n, i in enumerate(ids))
+    snapshot = index.snapshot()
+    tree = Tree()
+    assert list(tree.names(tree.root, snapshot)) == ["a"]
+    node = resolve(tree, snapshot, "doc.done/true")
+    assert node is not None and not isinstance(node, JobNode)  # noqa: PT018
+    assert snapshot.ids(tree.jobs(node, snapshot)) == ids[:1]
+    assert tree.reads_documents(node)
+    assert tree.reads_documents(tree.root, "doc.done")
+    assert not tree.reads_documents(tree.root, "a")
+
+
+def test_no_layout_of_that_name_is_an_error_that_names_the_others() -> None:
+    with pytest.raises(ValueError, match="auto, full"):
+        Tree("nonsense")  # type: ignore[arg-type]
