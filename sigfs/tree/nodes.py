@@ -17,7 +17,7 @@ class QueryNode:
     """A directory that is a query: it lists the next key, or job ids where no key is left.
 
     Attributes:
-        terms: what has been said on the way, beginning with the view's filter; together they are the query.
+        terms: what has been said on the way, beginning with the view's filter; all of them together are the query.
         pinned: the keys that need not be asked again: they were given one value, or said to be absent.
     """
 
@@ -26,6 +26,7 @@ class QueryNode:
 
     @property
     def query(self) -> Expr:
+        """The terms as one expression."""
         return self.terms[0] if len(self.terms) == 1 else And(self.terms)
 
 

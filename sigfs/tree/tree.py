@@ -15,7 +15,7 @@ from sigfs.errors import QuerySyntaxError
 from sigfs.index import Selection, Snapshot
 from sigfs.model.types import JobId
 from sigfs.query import needs_documents
-from sigfs.query.expr import EVERYTHING, Compare, Exists, Expr, Field, Op, Or, Space, Value
+from sigfs.query.expr import EVERYTHING, And, Compare, Exists, Expr, Field, Op, Or, Space, Value
 from sigfs.query.path import key_name, parse_key, parse_operand, value_name
 from sigfs.query.values import has_nan
 from sigfs.tree.names import may_be_shortened, shorten
@@ -49,7 +49,7 @@ class Tree:
     @cached_property
     def root(self) -> QueryNode:
         """The view's top directory. Always virtual: a lone job without any key is listed by its id."""
-        return QueryNode((self.filter,))
+        return QueryNode(self.filter.terms if isinstance(self.filter, And) else (self.filter,))
 
     def child(self, node: VirtualNode, name: str, snapshot: Snapshot) -> Node | None:
         """Find what *name* leads to in *node*.
@@ -100,37 +100,40 @@ class Tree:
             case _:
                 assert_never(node)
 
-    def jobs(self, node: Node, snapshot: Snapshot) -> Selection:
-        """Give the jobs that lie below *node*."""
+    def query(self, node: VirtualNode) -> Expr:
+        """Give the query that *node* stands for; a key asks that it exists."""
         match node:
             case QueryNode():
-                return self._jobs(node, snapshot)
+                return node.query
             case KeyNode(parent, field, operator) if operator not in _ASKS_NO_KEY:
-                return snapshot.select(Exists(field), self._jobs(parent, snapshot))
+                return And((*parent.terms, Exists(field)))
             case KeyNode(parent) | JobsNode(parent):
-                return self._jobs(parent, snapshot)
-            case JobNode(job_id):
-                number = snapshot.number(job_id)
-                return Selection() if number is None else Selection([number])
+                return parent.query
             case _:
                 assert_never(node)
 
+    def jobs(self, node: VirtualNode, snapshot: Snapshot) -> Selection:
+        """Give the jobs that lie below *node*."""
+        return snapshot.select(self.query(node))
+
     def reads_documents(self, node: VirtualNode, name: str = "") -> bool:
         """Tell whether what *node* and *name* in it lead to depends on documents."""
-        match node:
-            case QueryNode():
-                if needs_documents(node.query):
-                    return True
-                try:
-                    return bool(name) and parse_key(name)[0].space is Space.DOC
-                except QuerySyntaxError:
+        if needs_documents(self.query(node)):
+            return True
+        try:
+            match node:
+                case QueryNode() if name:
+                    return parse_key(name)[0].space is Space.DOC
+                case KeyNode(_, field, operator):
+                    return field.space is Space.DOC or (
+                        operator in _ASKS_NO_KEY
+                        and bool(name)
+                        and needs_documents(parse_operand(field, operator, name))
+                    )
+                case _:
                     return False
-            case KeyNode(parent, field):
-                return field.space is Space.DOC or needs_documents(parent.query)
-            case JobsNode(parent):
-                return needs_documents(parent.query)
-            case _:
-                assert_never(node)
+        except QuerySyntaxError:
+            return False
 
     # How a query is arranged
 

@@ -7,7 +7,7 @@ import xxhash
 
 from sigfs.index import Index
 from sigfs.model.types import Change, JobId, Record
-from sigfs.query import parse
+from sigfs.query import EVERYTHING, format_path, parse
 from sigfs.tree import JobNode, QueryNode, Tree
 from tests.support.strategies import job_id
 from tests.support.trees import resolve, snapshot_of, walk
@@ -158,7 +158,27 @@ def test_document_keys_resolve_but_are_not_listed() -> None:
     assert snapshot.ids(tree.jobs(node, snapshot)) == ids[:1]
     assert tree.reads_documents(node)
     assert tree.reads_documents(tree.root, "doc.done")
+    for path, name in (
+        ("doc.done", ""),
+        ("doc.done@exists", "false"),
+        ("@or", '[{"doc.done": true}]'),
+        ("doc.done/true", "a"),
+    ):
+        place = resolve(tree, snapshot, path)
+        assert place is not None
+        assert not isinstance(place, JobNode)
+        assert tree.reads_documents(place, name)
     assert not tree.reads_documents(tree.root, "a")
+
+
+def test_a_directory_knows_its_query() -> None:
+    snapshot = snapshot_of(*STUDY)
+    tree = Tree("auto", parse("n 100"))
+    node = resolve(tree, snapshot, "chain@gt/8/seed/1/group")
+    assert node is not None
+    assert not isinstance(node, JobNode)
+    assert format_path(tree.query(node)) == "n/100/chain@gt/8/seed/1/group@exists/true"
+    assert Tree().query(Tree().root) == EVERYTHING
 
 
 def test_no_layout_of_that_name_is_an_error_that_names_the_others() -> None:

@@ -1,0 +1,88 @@
+"""Listings: packing READDIR and READDIRPLUS, with "." and "..", which ``Operations`` leaves out.
+
+Positions, as the kernel sees them: 0 the start, 1 after ".", 2 after "..", and then the cookies of ``Operations``,
+moved by 2.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from sigfs.transports.base import errno_of
+from sigfs.transports.kernel.protocol import DIRENT, ENTRY, NO_ENTRY, UNKNOWN_INO, pack_dirent, pack_entry
+from sigfs.vfs.types import FsError
+
+if TYPE_CHECKING:
+    from sigfs.vfs.operations import Operations
+    from sigfs.vfs.types import Caller, FileHandle, Inode
+
+
+_DOTS: Final = 2
+_HEADER_BYTES: Final = {False: DIRENT.size, True: ENTRY.size + DIRENT.size}
+
+
+def list_directory(
+    operations: Operations, inode: Inode, handle: FileHandle, cookie: int, size: int, caller: Caller | None = None
+) -> tuple[bytes, list[Inode]]:
+    """Pack entries from position *cookie* on, as many as fit into *size* bytes.
+
+    Args:
+        operations: where from.
+        inode: the directory.
+        handle: of ``opendir``.
+        cookie: the kernel's position.
+        size: the kernel's buffer, in bytes.
+        caller: given for READDIRPLUS: each name is looked up, which takes a reference, and its attributes come with
+            it. A name that is gone by then is still listed, without attributes.
+
+    Returns:
+        The reply, and the nodes to which it gives references.
+    """
+    packed: list[bytes] = []
+    references: list[Inode] = []
+    plus = caller is not None
+    fixed = _HEADER_BYTES[plus]
+    free = size
+    for position, dot in enumerate((b".", b".."), start=1):
+        if cookie < position and free >= fixed + 8:
+            ino = _own_ino(operations, inode) if position == 1 else UNKNOWN_INO
+            packed.append((NO_ENTRY if plus else b"") + pack_dirent(dot, ino, position, stat.S_IFDIR))
+            free -= fixed + 8
+    try:
+        for entry in operations.readdir(handle, max(cookie - _DOTS, 0)):
+            name = os.fsencode(entry.name)
+            free -= fixed + (len(name) + 7 & ~7)
+            if free < 0:
+                break
+            dirent = pack_dirent(name, entry.ino, entry.cookie + _DOTS, entry.type)
+            if caller is None:
+                packed.append(dirent)
+            else:
+                packed.append(_looked_up(operations, inode, entry.name, caller, references))
+                packed.append(dirent)
+    except BaseException:
+        for reference in references:
+            operations.forget(reference)
+        raise
+    return b"".join(packed), references
+
+
+def _looked_up(operations: Operations, parent: Inode, name: str, caller: Caller, references: list[Inode]) -> bytes:
+    try:
+        attrs = operations.lookup(parent, name, caller)
+        if attrs is None:
+            return NO_ENTRY
+        references.append(attrs.inode)
+        return pack_entry(attrs)
+    except Exception as error:  # noqa: BLE001  the name is listed all the same; asking for it will tell the error
+        errno_of(error)
+        return NO_ENTRY
+
+
+def _own_ino(operations: Operations, inode: Inode) -> int:
+    try:
+        return operations.getattr(inode).stat.st_ino
+    except (FsError, OSError):
+        return UNKNOWN_INO

@@ -1,0 +1,382 @@
+"""One method for each request: unpack, call ``Operations``, pack the answer.
+
+Every handler either answers, or leaves that to a task it submits to the pool, or raises; whoever calls it answers
+with the errno of what was raised. An answer that gives the kernel something (a reference to a node, an open handle)
+and that the kernel does not take is undone (I3).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from sigfs.transports.base import errno_of
+from sigfs.transports.kernel import protocol as p
+from sigfs.transports.kernel.directories import list_directory
+from sigfs.transports.kernel.negotiation import Session
+from sigfs.transports.kernel.passthrough import CACHED, Passthrough
+from sigfs.transports.kernel.protocol import Header, Init, Opcode
+from sigfs.vfs.types import Attrs, Caller, FileHandle, FsError, Inode, SetAttr, Time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from sigfs.transports.kernel.device import Device
+    from sigfs.transports.kernel.pool import Pool
+    from sigfs.vfs.operations import Operations
+
+    Handler: TypeAlias = Callable[[Header, memoryview], None]
+
+_SMALL_WRITE_BYTES: Final = 64 * 1024
+"""Up to here a write is done at once: it ends in the page cache, and the pool costs more (about 40 µs)."""
+_NS: Final = 1_000_000_000
+_CALLERS_MAX: Final = 1024
+
+
+class Handlers:
+    """The requests, by opcode, in ``by_opcode``. All are called by the loop's thread, one at a time."""
+
+    def __init__(
+        self, device: Device, operations: Operations, session: Session, pool: Pool, passthrough: Passthrough
+    ) -> None:
+        self._device = device
+        self._operations = operations
+        self._pool = pool
+        self._passthrough = passthrough
+        self._callers: dict[tuple[int, int, int, int], Caller] = {}
+        self._setxattr_in = p.SETXATTR_EXT_IN if session.has(Init.SETXATTR_EXT) else p.SETXATTR_IN
+        self._masked = not session.has(Init.DONT_MASK)  # the kernel has applied the umask to modes already
+        self.by_opcode: dict[int, Handler] = {
+            int(opcode): getattr(self, opcode.name.lower()) for opcode in Opcode if hasattr(self, opcode.name.lower())
+        }
+        """A request is handled by the method named like it. Those that have none are answered ENOSYS, after which the
+        kernel does without and does not ask again: FLUSH, ACCESS (it checks permissions by itself), GETLK, SETLK,
+        SETLKW, BMAP, IOCTL, POLL, SYNCFS, TMPFILE, STATX."""
+
+    # -- names ---------------------------------------------------------------------------------------------------
+
+    def lookup(self, request: Header, body: memoryview) -> None:
+        attrs = self._operations.lookup(request.node, p.name_at(body), self._caller(request))
+        if attrs is None:
+            self._device.fail(request.unique, errno.ENOENT)
+        else:
+            self._reply_entry(request.unique, attrs)
+
+    def forget(self, request: Header, body: memoryview) -> None:
+        self._operations.forget(request.node, p.FORGET_IN.unpack_from(body)[0])
+
+    def batch_forget(self, request: Header, body: memoryview) -> None:
+        del request
+        (count,) = p.BATCH_FORGET_IN.unpack_from(body)
+        start = p.BATCH_FORGET_IN.size
+        for inode, references in p.FORGET_ONE.iter_unpack(body[start : start + count * p.FORGET_ONE.size]):
+            try:
+                self._operations.forget(inode, references)
+            except Exception as error:  # noqa: BLE001  one bad node must not keep the others referenced
+                errno_of(error)
+
+    def readlink(self, request: Header, body: memoryview) -> None:
+        del body
+        self._device.reply(request.unique, os.fsencode(self._operations.readlink(request.node)))
+
+    def symlink(self, request: Header, body: memoryview) -> None:
+        name, target = p.two_names_at(body)
+        self._reply_entry(request.unique, self._operations.symlink(request.node, name, target, self._caller(request)))
+
+    def mknod(self, request: Header, body: memoryview) -> None:
+        mode, rdev, umask = p.MKNOD_IN.unpack_from(body)
+        name = p.name_at(body, p.MKNOD_IN.size)
+        caller = self._caller(request, umask)
+        self._reply_entry(request.unique, self._operations.mknod(request.node, name, mode, rdev, caller))
+
+    def mkdir(self, request: Header, body: memoryview) -> None:
+        mode, umask = p.MKDIR_IN.unpack_from(body)
+        name = p.name_at(body, p.MKDIR_IN.size)
+        caller = self._caller(request, umask)
+        self._reply_entry(request.unique, self._operations.mkdir(request.node, name, mode, caller))
+
+    def link(self, request: Header, body: memoryview) -> None:
+        inode = Inode(p.LINK_IN.unpack_from(body)[0])
+        name = p.name_at(body, p.LINK_IN.size)
+        self._reply_entry(request.unique, self._operations.link(inode, request.node, name))
+
+    def unlink(self, request: Header, body: memoryview) -> None:
+        self._operations.unlink(request.node, p.name_at(body))
+        self._device.reply(request.unique)
+
+    def rmdir(self, request: Header, body: memoryview) -> None:
+        self._operations.rmdir(request.node, p.name_at(body))
+        self._device.reply(request.unique)
+
+    def rename(self, request: Header, body: memoryview) -> None:
+        (parent,) = p.RENAME_IN.unpack_from(body)
+        old, new = p.two_names_at(body, p.RENAME_IN.size)
+        self._operations.rename(request.node, old, parent, new)
+        self._device.reply(request.unique)
+
+    def rename2(self, request: Header, body: memoryview) -> None:
+        parent, flags = p.RENAME2_IN.unpack_from(body)
+        old, new = p.two_names_at(body, p.RENAME2_IN.size)
+        self._operations.rename(request.node, old, parent, new, flags)
+        self._device.reply(request.unique)
+
+    # -- attributes ----------------------------------------------------------------------------------------------
+
+    def getattr(self, request: Header, body: memoryview) -> None:
+        flags, handle = p.GETATTR_IN.unpack_from(body)
+        attrs = self._operations.getattr(request.node, handle if flags & p.GETATTR_FH else None)
+        self._device.reply(request.unique, p.pack_attr(attrs))
+
+    def setattr(self, request: Header, body: memoryview) -> None:
+        fields = p.SETATTR_IN.unpack_from(body)
+        valid, handle, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, uid, gid = fields
+        changes = SetAttr(
+            mode=mode if valid & p.FATTR_MODE else None,
+            uid=uid if valid & p.FATTR_UID else None,
+            gid=gid if valid & p.FATTR_GID else None,
+            size=size if valid & p.FATTR_SIZE else None,
+            atime_ns=_time(valid & p.FATTR_ATIME, valid & p.FATTR_ATIME_NOW, atime * _NS + atime_ns),
+            mtime_ns=_time(valid & p.FATTR_MTIME, valid & p.FATTR_MTIME_NOW, mtime * _NS + mtime_ns),
+            kill_suidgid=bool(valid & p.FATTR_KILL_SUIDGID),
+        )
+        attrs = self._operations.setattr(
+            request.node, changes, handle if valid & p.FATTR_FH else None, self._caller(request)
+        )
+        self._device.reply(request.unique, p.pack_attr(attrs))
+
+    def statfs(self, request: Header, body: memoryview) -> None:
+        del body
+        vfs = self._operations.statfs(request.node)
+        self._device.reply(
+            request.unique,
+            p.STATFS_OUT.pack(
+                vfs.f_blocks,
+                vfs.f_bfree,
+                vfs.f_bavail,
+                vfs.f_files,
+                vfs.f_ffree,
+                vfs.f_bsize,
+                vfs.f_namemax,
+                vfs.f_frsize,
+            ),
+        )
+
+    def getxattr(self, request: Header, body: memoryview) -> None:
+        (size,) = p.GETXATTR_IN.unpack_from(body)
+        value = self._operations.getxattr(request.node, p.name_at(body, p.GETXATTR_IN.size))
+        self._reply_xattr(request.unique, size, value)
+
+    def listxattr(self, request: Header, body: memoryview) -> None:
+        (size,) = p.GETXATTR_IN.unpack_from(body)
+        names = b"".join(os.fsencode(name) + b"\0" for name in self._operations.listxattr(request.node))
+        self._reply_xattr(request.unique, size, names)
+
+    def setxattr(self, request: Header, body: memoryview) -> None:
+        layout = self._setxattr_in
+        size, flags, *more = layout.unpack_from(body)
+        raw, found, _ = bytes(body[layout.size :]).partition(b"\0")
+        start = layout.size + len(raw) + 1
+        if not raw or not found or len(body) < start + size:
+            raise FsError(errno.EINVAL)
+        self._operations.setxattr(request.node, p.decode(raw), bytes(body[start : start + size]), flags)
+        if more and more[0] & p.SETXATTR_ACL_KILL_SGID:
+            mode = self._operations.getattr(request.node).stat.st_mode
+            if mode & stat.S_ISGID:
+                changes = SetAttr(mode=stat.S_IMODE(mode) & ~stat.S_ISGID)
+                self._operations.setattr(request.node, changes, None, self._caller(request))
+        self._device.reply(request.unique)
+
+    def removexattr(self, request: Header, body: memoryview) -> None:
+        self._operations.removexattr(request.node, p.name_at(body))
+        self._device.reply(request.unique)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def open(self, request: Header, body: memoryview) -> None:
+        flags, open_flags = p.OPEN_IN.unpack_from(body)
+        caller = self._caller(request)
+        handle = self._operations.open(request.node, flags & ~p.FMODE_EXEC, caller)
+        try:
+            if open_flags & p.OPEN_KILL_SUIDGID:
+                self._operations.setattr(request.node, SetAttr(kill_suidgid=True), handle, caller)
+            answer = self._open_out(request.node, handle)
+        except BaseException:
+            self._operations.release(handle)
+            raise
+        if not self._device.reply(request.unique, answer):
+            self._close(request.node, handle)
+
+    def create(self, request: Header, body: memoryview) -> None:
+        flags, mode, umask, open_flags = p.CREATE_IN.unpack_from(body)
+        name = p.name_at(body, p.CREATE_IN.size)
+        caller = self._caller(request, umask)
+        attrs, handle = self._operations.create(request.node, name, mode, flags & ~p.FMODE_EXEC, caller)
+        try:
+            if open_flags & p.OPEN_KILL_SUIDGID:  # it was there already and has been truncated
+                attrs = self._operations.setattr(attrs.inode, SetAttr(kill_suidgid=True), handle, caller)
+            answer = p.pack_entry(attrs) + self._open_out(attrs.inode, handle)
+        except BaseException:
+            self._operations.release(handle)
+            self._operations.forget(attrs.inode)
+            raise
+        if not self._device.reply(request.unique, answer):
+            self._close(attrs.inode, handle)
+            self._operations.forget(attrs.inode)
+
+    def release(self, request: Header, body: memoryview) -> None:
+        try:
+            self._close(request.node, p.RELEASE_IN.unpack_from(body)[0])
+        finally:  # the caller of close(2) is not told
+            self._device.reply(request.unique)
+
+    def read(self, request: Header, body: memoryview) -> None:
+        handle, offset, size, _, _, _ = p.READ_IN.unpack_from(body)
+        data = self._operations.read_nowait(handle, offset, size)
+        if data is not None:
+            self._device.reply(request.unique, data)
+        else:
+            self._later(request, lambda: self._operations.read(handle, offset, size))
+
+    def write(self, request: Header, body: memoryview) -> None:
+        handle, offset, size, write_flags, _, _ = p.WRITE_IN.unpack_from(body)
+        data = body[p.WRITE_IN.size : p.WRITE_IN.size + size]
+        if len(data) != size:
+            raise FsError(errno.EINVAL)
+        kill = bool(write_flags & p.WRITE_KILL_SUIDGID)
+        if size <= _SMALL_WRITE_BYTES:
+            self._device.reply(request.unique, p.U32.pack(self._operations.write(handle, offset, data, kill)))
+        else:
+            copy = bytes(data)
+            self._later(request, lambda: p.U32.pack(self._operations.write(handle, offset, copy, kill)))
+
+    def fsync(self, request: Header, body: memoryview) -> None:
+        handle, flags = p.FSYNC_IN.unpack_from(body)
+        self._later(request, lambda: self._operations.fsync(handle, bool(flags & p.FSYNC_FDATASYNC)))
+
+    def fallocate(self, request: Header, body: memoryview) -> None:
+        handle, offset, length, mode = p.FALLOCATE_IN.unpack_from(body)
+        self._later(request, lambda: self._operations.fallocate(handle, mode, offset, length))
+
+    def lseek(self, request: Header, body: memoryview) -> None:
+        handle, offset, whence = p.LSEEK_IN.unpack_from(body)
+        self._device.reply(request.unique, p.U64.pack(self._operations.lseek(handle, offset, whence)))
+
+    def copy_file_range(self, request: Header, body: memoryview) -> None:
+        source, source_offset, _, target, target_offset, length, flags = p.COPY_FILE_RANGE_IN.unpack_from(body)
+        if flags:
+            self._device.fail(request.unique, errno.EINVAL)
+            return
+        if request.opcode == Opcode.COPY_FILE_RANGE:  # its answer has 32 bits
+            length, answer = min(length, 0x7FFFF000), p.U32
+        else:
+            length, answer = min(length, (1 << 63) - 1), p.U64
+        self._later(
+            request,
+            lambda: answer.pack(self._operations.copy_file_range(source, source_offset, target, target_offset, length)),
+        )
+
+    copy_file_range_64 = copy_file_range
+
+    # -- directories ---------------------------------------------------------------------------------------------
+
+    def opendir(self, request: Header, body: memoryview) -> None:
+        del body
+        handle = self._operations.opendir(request.node)
+        if not self._device.reply(request.unique, p.OPEN_OUT.pack(handle, 0, 0)):
+            self._operations.releasedir(handle)
+
+    def readdir(self, request: Header, body: memoryview) -> None:
+        handle, cookie, size, *_ = p.READ_IN.unpack_from(body)
+        listing, _ = list_directory(self._operations, request.node, handle, cookie, size)
+        self._device.reply(request.unique, listing)
+
+    def readdirplus(self, request: Header, body: memoryview) -> None:
+        handle, cookie, size, *_ = p.READ_IN.unpack_from(body)
+        caller = self._caller(request)
+        listing, references = list_directory(self._operations, request.node, handle, cookie, size, caller)
+        if not self._device.reply(request.unique, listing):
+            for inode in references:
+                self._operations.forget(inode)
+
+    def releasedir(self, request: Header, body: memoryview) -> None:
+        try:
+            self._operations.releasedir(p.RELEASE_IN.unpack_from(body)[0])
+        finally:
+            self._device.reply(request.unique)
+
+    def fsyncdir(self, request: Header, body: memoryview) -> None:
+        handle, flags = p.FSYNC_IN.unpack_from(body)
+        self._later(request, lambda: self._operations.fsyncdir(handle, bool(flags & p.FSYNC_FDATASYNC)))
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def interrupt(self, request: Header, body: memoryview) -> None:
+        """Answer the request that is meant, if it has not begun; INTERRUPT itself gets no answer.
+
+        The protocol would have EAGAIN as the answer for a request not seen yet. With one thread that receives there
+        is none such: the kernel sends INTERRUPT after the request it is about.
+        """
+        del request
+        (unique,) = p.INTERRUPT_IN.unpack_from(body)
+        if self._pool.cancel(unique):
+            self._device.fail(unique, errno.EINTR)
+
+    def destroy(self, request: Header, body: memoryview) -> None:
+        del body
+        self._device.reply(request.unique)
+
+    def notify_reply(self, request: Header, body: memoryview) -> None:
+        """Take a message that wants no answer."""
+
+    # -- shared --------------------------------------------------------------------------------------------------
+
+    def _caller(self, request: Header, umask: int = 0) -> Caller:
+        key = (request.uid, request.gid, request.pid, 0 if self._masked else umask & 0o777)
+        caller = self._callers.get(key)
+        if caller is None:
+            if len(self._callers) >= _CALLERS_MAX:
+                self._callers.clear()
+            caller = self._callers[key] = Caller(*key)
+        return caller
+
+    def _reply_entry(self, unique: int, attrs: Attrs) -> None:
+        if not self._device.reply(unique, p.pack_entry(attrs)):
+            self._operations.forget(attrs.inode)
+
+    def _reply_xattr(self, unique: int, size: int, value: bytes) -> None:
+        if size == 0:
+            self._device.reply(unique, p.U32.pack(len(value)))
+        elif len(value) > size:
+            self._device.fail(unique, errno.ERANGE)
+        else:
+            self._device.reply(unique, value)
+
+    def _open_out(self, inode: Inode, handle: FileHandle) -> bytes:
+        backing = self._passthrough.opened(inode, lambda: self._operations.passthrough_fd(handle))
+        return p.OPEN_OUT.pack(handle, p.FOPEN_PASSTHROUGH if backing != CACHED else 0, backing)
+
+    def _close(self, inode: Inode, handle: FileHandle) -> None:
+        self._passthrough.released(inode)
+        self._operations.release(handle)
+
+    def _later(self, request: Header, work: Callable[[], bytes | None]) -> None:
+        """Have the pool do *work* and answer with what it gives (None: success without data)."""
+
+        def answer() -> None:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001  the table of errors is errno_of's
+                self._device.fail(request.unique, errno_of(error))
+            else:
+                self._device.reply(request.unique, result or b"")
+
+        self._pool.submit(request.unique, answer)
+
+
+def _time(given: int, now: int, time_ns: int) -> Time | None:
+    if now:
+        return "now"
+    return time_ns if given else None

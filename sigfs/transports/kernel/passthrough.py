@@ -1,0 +1,98 @@
+"""FUSE_PASSTHROUGH: the kernel reads and writes the file below by itself, without asking.
+
+Needs CAP_SYS_ADMIN, Linux 6.9, and a store that is not itself stacked. The kernel's rules, which this module keeps:
+
+* While a node is open, all its opens are of one kind, cached or passthrough, and the passthrough ones name the same
+  backing id; anything else fails with EIO. So the kind is decided at the first open, and kept until the last release.
+* A backing id may serve opens of any access mode, whatever the mode of the descriptor it was registered with.
+
+Which files may be passed through at all, ``Operations.passthrough_fd`` says: the kernel writes them with the server's
+rights.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import sys
+from typing import TYPE_CHECKING, Final
+
+from sigfs.transports.kernel.protocol import BACKING_CLOSE, BACKING_MAP, BACKING_OPEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sigfs.transports.kernel.device import Device
+    from sigfs.vfs.types import Inode
+
+log = logging.getLogger(__name__)
+
+CACHED: Final = 0
+"""Stands for a backing id: opens of this node go through the page cache and the server."""
+_FOR_THIS_FILE: Final = frozenset({errno.EISDIR, errno.EBADF, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR})
+"""Errors of registering that say nothing about other files."""
+_REASONS: Final = {
+    errno.EPERM: "it needs CAP_SYS_ADMIN in the initial user namespace",
+    errno.ELOOP: "the workspace is on a stacked file system, such as overlayfs",
+    errno.ENOTTY: "the kernel does not know it",
+    errno.EOPNOTSUPP: "the workspace's file system cannot do it",
+}
+
+
+class Passthrough:
+    """Which nodes are open, how often, and as what. Used by the loop's thread only; no lock."""
+
+    def __init__(self, device: Device, *, enabled: bool) -> None:
+        self._device = device
+        self.enabled = enabled
+        """False from the start, or from the first refusal that will not change."""
+        self._opens: dict[Inode, list[int]] = {}
+        """[backing id or CACHED, number of open handles]; an entry lives from the first open to the last release."""
+
+    def opened(self, inode: Inode, get_fd: Callable[[], int | None]) -> int:
+        """Count an open of *inode* and give the backing id to answer with, or CACHED.
+
+        Args:
+            inode: the node.
+            get_fd: gives a descriptor of the file below, or None if there is no such file; called if it matters.
+        """
+        known = self._opens.get(inode)
+        if known is not None:
+            known[1] += 1
+            return known[0]
+        backing = CACHED
+        if self.enabled:
+            fd = get_fd()
+            if fd is not None:
+                backing = self._register(fd)
+        self._opens[inode] = [backing, 1]
+        return backing
+
+    def released(self, inode: Inode) -> None:
+        """Count a release; the last one gives the backing id back."""
+        known = self._opens.get(inode)
+        if known is None:
+            return
+        known[1] -= 1
+        if known[1] == 0:
+            del self._opens[inode]
+            if known[0] != CACHED:
+                self._unregister(known[0])
+
+    def _register(self, fd: int) -> int:
+        try:
+            # With a mutable buffer fcntl.ioctl returns the call's result, which is the backing id, not the buffer.
+            return int(fcntl.ioctl(self._device.fd, BACKING_OPEN, bytearray(BACKING_MAP.pack(fd, 0)), True))
+        except OSError as error:
+            if error.errno not in _FOR_THIS_FILE:
+                self.enabled = False
+                reason = _REASONS.get(error.errno or 0, error.strerror)
+                log.info("no passthrough, data goes through the server: %s", reason)
+            return CACHED
+
+    def _unregister(self, backing: int) -> None:
+        try:
+            fcntl.ioctl(self._device.fd, BACKING_CLOSE, backing.to_bytes(4, sys.byteorder))
+        except OSError as error:
+            log.debug("backing id %d not closed: %s", backing, error.strerror)

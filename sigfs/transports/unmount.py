@@ -1,0 +1,173 @@
+"""Mounts as the kernel lists them, and taking one away. Shared by all transports and the command line."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import re
+import shutil
+import subprocess
+from typing import Final, NamedTuple
+
+from sigfs.errors import MountBusy, MountError
+
+MNT_FORCE: Final = 1
+MNT_DETACH: Final = 2
+UMOUNT_NOFOLLOW: Final = 8
+_HELPER_TIMEOUT_S: Final = 60.0
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One line of /proc/self/mountinfo. ``device`` is the ``st_dev`` of what is mounted, ``type`` e.g. fuse.sigfs."""
+
+    mountpoint: str
+    device: int
+    type: str
+    source: str
+    options: frozenset[str]
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """Read the format of /proc/PID/mountinfo, in its order: a later mount hides an earlier one at the same place.
+
+    >>> parse_mountinfo(r"36 35 0:42 / /mnt/a\\040b rw,nosuid shared:1 - fuse.sigfs /data ro,user_id=0")[0].mountpoint
+    '/mnt/a b'
+    """
+    found = []
+    for line in text.split("\n"):  # not splitlines: names may contain other line separators
+        fields, _, more = line.partition(" - ")
+        words, extra = fields.split(" "), more.split(" ")
+        if len(words) < 6 or len(extra) < 3:
+            continue
+        major, minor = words[2].split(":")
+        found.append(
+            Mount(
+                mountpoint=_unescape(words[4]),
+                device=os.makedev(int(major), int(minor)),
+                type=extra[0],
+                source=_unescape(extra[1]),
+                options=frozenset(words[5].split(",")) | frozenset(extra[2].split(",")),
+            )
+        )
+    return found
+
+
+def _unescape(word: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), word)
+
+
+def mounts() -> list[Mount]:
+    """List all that is mounted in this process's namespace."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        return parse_mountinfo(os.fsdecode(file.read()))
+
+
+def mounted(mountpoint: str) -> Mount | None:
+    """Give what is mounted at *mountpoint* (the topmost), or None. Works for a dead mount and asks it nothing."""
+    return _find(mountpoint)[1]
+
+
+def _find(path: str) -> tuple[str, Mount | None]:
+    """Resolve the links in *path* and give it with what is mounted there.
+
+    Its last component is looked at only if nothing is mounted there: a dead mount answers ENOTCONN, a hung one never.
+    """
+    directory, name = os.path.split(os.path.abspath(path))
+    resolved = os.path.join(os.path.realpath(directory), name)
+    listed = mounts()
+    for candidate in (resolved, None):
+        where = candidate or os.path.realpath(resolved)
+        found = next((mount for mount in reversed(listed) if mount.mountpoint == where), None)
+        if found:
+            return where, found
+    return resolved, None
+
+
+def is_dead(mountpoint: str) -> bool:
+    """Tell whether the server of the FUSE mount at *mountpoint* is gone without having been unmounted."""
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def unmount(mountpoint: str, lazy: bool = False, abort: bool = False) -> None:
+    """Take away the topmost mount at *mountpoint*.
+
+    Uses umount2(2), and fusermount3 or fusermount where that is not permitted.
+
+    Args:
+        mountpoint: where; links are followed, a dead or hung mount is not touched.
+        lazy: even if it is in use: it vanishes from the tree at once, and its server ends when the last process has
+            left it.
+        abort: fail all requests under way, which frees whatever hangs in them (``umount -f``). Done where permitted,
+            which is for root only.
+
+    Raises:
+        MountBusy: in use, and not *lazy*.
+        MountError: nothing is mounted there, not permitted, no fusermount3.
+    """
+    path, _ = _find(mountpoint)
+    flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0)
+    number = _umount2(path, flags | MNT_FORCE) if abort else errno.EPERM
+    if number == errno.EPERM:
+        number = _umount2(path, flags)
+    if number == errno.EPERM:
+        _fusermount(path, lazy)
+    elif number == errno.EBUSY:
+        raise MountBusy(f"{path} is in use; end the processes that use it, or unmount lazily")
+    elif number == errno.EINVAL:
+        raise MountError(f"nothing is mounted at {path}")
+    elif number:
+        raise MountError(f"cannot unmount {path}: {os.strerror(number)}")
+
+
+def _umount2(path: str, flags: int) -> int:
+    """Call umount2(2); give 0 or the errno."""
+    if libc().umount2(os.fsencode(path), flags) == 0:
+        return 0
+    return ctypes.get_errno()
+
+
+def _fusermount(path: str, lazy: bool) -> None:
+    command = [fusermount(), "-u", *(["-z"] if lazy else []), "--", path]
+    result = subprocess.run(
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C"},
+        timeout=_HELPER_TIMEOUT_S,
+    )
+    if result.returncode == 0:
+        return
+    said = os.fsdecode(result.stderr).strip()
+    if os.strerror(errno.EBUSY) in said or "busy" in said:
+        raise MountBusy(f"{path} is in use; end the processes that use it, or unmount lazily")
+    if mounted(path) is None:
+        raise MountError(f"nothing is mounted at {path}")
+    raise MountError(f"cannot unmount {path}: {said or f'{command[0]} exited with status {result.returncode}'}")
+
+
+def fusermount() -> str:
+    """Find the set-user-id helper by which ordinary users mount and unmount.
+
+    Raises:
+        MountError: not installed.
+    """
+    for name in ("fusermount3", "fusermount"):
+        path = shutil.which(name) or shutil.which(name, path="/bin:/usr/bin:/usr/local/bin")
+        if path:
+            return path
+    raise MountError("fusermount3 is not installed; install the package fuse3, or ask root to mount")
+
+
+@functools.cache
+def libc() -> ctypes.CDLL:
+    """The C library, with errno kept for ``ctypes.get_errno``."""
+    return ctypes.CDLL(None, use_errno=True)

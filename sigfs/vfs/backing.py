@@ -1,0 +1,234 @@
+"""The way to the disk below: descriptors of directories, each opened from the one above.
+
+Owned here: descriptors and when they are closed. Nothing is reached by a full path (I10): a job directory is opened
+from the workspace's descriptor, a directory below from its parent's, symbolic links are not followed, and what was
+opened is compared with what the node stands for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from sigfs.vfs.inodes import DiskDirectory, File, is_same
+from sigfs.vfs.types import FsError, Inode
+
+if TYPE_CHECKING:
+    from sigfs.model.workspace import Workspace
+    from sigfs.vfs.inodes import Inodes
+
+DESCRIPTORS_LIMIT: Final = 4096
+"""Directory descriptors kept at most; fewer where the process may not have four times as many files open."""
+
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+_ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW
+
+
+class Descriptor:
+    """A file descriptor that is closed when nobody holds this object any more.
+
+    So a descriptor that is evicted or released while another thread uses it stays open until that thread is done.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        """Take over *fd*."""
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+    @property
+    def path(self) -> str:
+        """A path that leads to exactly this, for calls that have no form for O_PATH descriptors (xattr, chmod, link).
+
+        It is resolved by the kernel without any name lookup on the disk; a symbolic link is not followed.
+        """
+        return f"/proc/self/fd/{self.fd}"
+
+
+def _default_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS_LIMIT if soft == resource.RLIM_INFINITY else max(1, min(DESCRIPTORS_LIMIT, soft // 4))
+
+
+class Backing:
+    """Descriptors of what nodes stand for.
+
+    ``_lock`` guards the cache and the workspace's descriptor; nothing is locked and no system call made while it is
+    held, except that an evicted descriptor may be closed.
+    """
+
+    def __init__(self, workspace: Workspace, inodes: Inodes, limit: int | None = None) -> None:
+        """Open nothing yet: the workspace directory may not be there.
+
+        Args:
+            limit: directory descriptors to keep; default: a quarter of what the process may have, at most 4096.
+        """
+        self._workspace = workspace
+        self._inodes = inodes
+        self._limit = _default_limit() if limit is None else limit
+        self._lock = threading.Lock()
+        self._workspace_descriptor: Descriptor | None = None
+        self._cache: OrderedDict[Inode, Descriptor] = OrderedDict()  # least recently used first
+        inodes.on_drop = self._discard
+
+    def workspace(self) -> Descriptor:
+        """Give the workspace directory.
+
+        Raises:
+            FileNotFoundError: it is not there (yet).
+        """
+        descriptor = self._workspace_descriptor
+        if descriptor is not None and os.fstat(descriptor.fd).st_nlink:
+            return descriptor
+        descriptor = Descriptor(self._workspace.open_dir())
+        with self._lock:
+            self._workspace_descriptor = descriptor
+        return descriptor
+
+    def directory(self, node: DiskDirectory) -> Descriptor:
+        """Give a descriptor (O_PATH) of the directory *node*.
+
+        Raises:
+            FsError: ESTALE if its path leads to something else now.
+            OSError: ENOENT if it is gone; or what opening it gave.
+
+        Complexity: O(1) if it was used lately, else one system call for each level that was not.
+        """
+        chain: list[DiskDirectory] = []
+        current = node
+        while (found := current.pin or self._cached(current.inode)) is None:
+            chain.append(current)
+            if current.job is not None:
+                found = self.workspace()
+                break
+            parent = self._inodes.get(current.parent)
+            if not isinstance(parent, DiskDirectory):
+                raise FsError(errno.ESTALE)
+            current = parent
+        for step in reversed(chain):
+            found = self._open_directory(found, step)
+        return found
+
+    def entry(self, parent: DiskDirectory, name: str) -> Descriptor:
+        """Give a descriptor (O_PATH) of whatever *name* is in *parent*; a symbolic link itself.
+
+        Raises:
+            OSError: ENOENT if there is no such name.
+        """
+        directory = self.directory(parent)
+        return Descriptor(os.open(name, _ANYTHING, dir_fd=directory.fd))
+
+    def node(self, node: DiskDirectory | File) -> Descriptor:
+        """Give a descriptor of *node*, by handle, pin or name; O_PATH unless it is a handle's.
+
+        Raises:
+            FsError: ESTALE if no name that is known leads to it any more.
+        """
+        if isinstance(node, DiskDirectory):
+            return self.directory(node)
+        held = self._held(node)
+        if held is not None:
+            return held
+        for parent, name in self._locations(node):
+            try:
+                descriptor = self.entry(parent, name)
+            except (OSError, FsError):
+                continue
+            if is_same(node, os.fstat(descriptor.fd)):
+                return descriptor
+        raise FsError(errno.ESTALE)
+
+    def stat(self, node: DiskDirectory | File) -> os.stat_result:
+        """Give the attributes of *node*; cheaper than ``node`` and fstat.
+
+        Raises:
+            FsError: ESTALE if no name that is known leads to it any more.
+            OSError: ENOENT if it is a directory that is gone.
+        """
+        if isinstance(node, DiskDirectory):
+            directory = self.directory(node)
+            found = os.fstat(directory.fd)
+            if found.st_nlink == 0 and node.pin is None and not node.opens:
+                raise FsError(errno.ENOENT)
+            return found
+        held = self._held(node)
+        if held is not None:
+            return os.fstat(held.fd)
+        at = self.find(node)
+        if at is None:
+            raise FsError(errno.ESTALE)
+        return at
+
+    def find(self, node: File, besides: tuple[Inode, str] | None = None) -> os.stat_result | None:
+        """Give the attributes of the file *node* by one of its names; None if none leads to it any more.
+
+        Args:
+            besides: a name not to try.
+        """
+        for parent, name in self._locations(node, besides):
+            try:
+                directory = self.directory(parent)
+                found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            except (OSError, FsError):
+                continue
+            if is_same(node, found):
+                return found
+        return None
+
+    def close(self) -> None:
+        """Let go of all descriptors. What is asked for afterwards is opened again."""
+        with self._lock:
+            self._cache.clear()
+            self._workspace_descriptor = None
+
+    def _discard(self, inode: Inode) -> None:
+        with self._lock:  # taken with the node table's lock held, so nothing may be locked within
+            self._cache.pop(inode, None)
+
+    @staticmethod
+    def _held(node: File) -> Descriptor | None:
+        try:
+            return node.descriptors[-1]
+        except IndexError:
+            return node.pin
+
+    def _locations(self, node: File, besides: tuple[Inode, str] | None = None) -> list[tuple[DiskDirectory, str]]:
+        found: list[tuple[DiskDirectory, str]] = []
+        for location in reversed(list(node.locations)):
+            if location != besides:
+                try:
+                    parent = self._inodes.get(location[0])
+                except FsError:  # forgotten a moment ago by another thread
+                    continue
+                if isinstance(parent, DiskDirectory):
+                    found.append((parent, location[1]))
+        return found
+
+    def _cached(self, inode: Inode) -> Descriptor | None:
+        with self._lock:
+            descriptor = self._cache.get(inode)
+            if descriptor is not None:
+                self._cache.move_to_end(inode)
+            return descriptor
+
+    def _open_directory(self, above: Descriptor, node: DiskDirectory) -> Descriptor:
+        try:
+            descriptor = Descriptor(os.open(node.job or node.name, _DIRECTORY, dir_fd=above.fd))
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise FsError(errno.ESTALE) from error
+            raise
+        if not is_same(node, os.fstat(descriptor.fd)):
+            raise FsError(errno.ESTALE)
+        with self._lock:
+            self._cache[node.inode] = descriptor
+            while len(self._cache) > self._limit:
+                self._cache.popitem(last=False)
+        return descriptor

@@ -1,0 +1,460 @@
+"""The node table: what the kernel's node ids stand for.
+
+Owned here: node ids and what they are attached to, lookup counts, and how long a node lives. No system call is made
+here, so the table's lock is only ever held for a few dictionary operations.
+
+Three kinds of node. A ``TreeDirectory`` is a place of the view. A ``DiskDirectory`` is a job directory or a directory
+below one; like every directory it has one node per *path* (I4). A ``File`` is everything else and has one node per
+(device, inode) below, whatever the number of its paths, so that they share one page cache.
+
+A node lives while the kernel references it, while it is open, and while another node hangs off it: a path below is
+resolved through the nodes above.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import xxhash
+
+from sigfs.vfs.types import ROOT, FsError, Inode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sigfs.model.types import JobId
+    from sigfs.tree import VirtualNode
+    from sigfs.vfs.backing import Descriptor
+
+LOCATIONS_LIMIT: Final = 8
+"""Names remembered per file; further ones push out the oldest. A name is a hint, checked at each use."""
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    """What every node has. The counts are guarded by the table's lock.
+
+    Attributes:
+        lookups: references that the kernel holds: entry replies minus forgets (I3).
+        opens: open handles.
+        children: nodes (of files: names of files) that are resolved through this one.
+        attached: whether a lookup may still find this node. A node that was removed, or whose path now leads to
+            something else, stays valid for those that hold it.
+        pin: keeps a node reachable that no name leads to any more, and its disk inode from being reused.
+    """
+
+    inode: Inode
+    lookups: int = field(default=0, kw_only=True)
+    opens: int = field(default=0, kw_only=True)
+    children: int = field(default=0, kw_only=True)
+    attached: bool = field(default=True, kw_only=True)
+    pin: Descriptor | None = field(default=None, kw_only=True)
+
+
+@dataclass(slots=True, eq=False)
+class TreeDirectory(_Node):
+    """A virtual directory.
+
+    Attributes:
+        place: what the tree calls it.
+        st_ino: the number programs see: a hash of the view path, so that it outlives the node.
+    """
+
+    parent: Inode
+    name: str
+    place: VirtualNode
+    st_ino: int
+
+
+@dataclass(slots=True, eq=False)
+class DiskDirectory(_Node):
+    """A job directory (``job`` is its id; its name on disk) or a directory below one (``job`` is None)."""
+
+    parent: Inode
+    name: str
+    dev: int
+    ino: int
+    job: JobId | None
+
+
+@dataclass(slots=True, eq=False)
+class File(_Node):
+    """Anything that is no directory.
+
+    Attributes:
+        kind: the S_IFMT part of its mode.
+        locations: (directory, name) pairs that led here, latest last.
+        descriptors: of the open handles, latest last.
+    """
+
+    dev: int
+    ino: int
+    kind: int
+    locations: dict[tuple[Inode, str], None] = field(default_factory=dict)
+    descriptors: list[Descriptor] = field(default_factory=list)
+
+
+Directory: TypeAlias = TreeDirectory | DiskDirectory
+Node: TypeAlias = TreeDirectory | DiskDirectory | File
+
+
+def tree_ino(parent_ino: int, name: str) -> int:
+    """Give the ``st_ino`` of a virtual directory: 64 bits with the top one set, which disks do not use.
+
+    >>> tree_ino(0, "foo") >> 63
+    1
+    """
+    return xxhash.xxh3_64_intdigest(parent_ino.to_bytes(8, "little") + os.fsencode(name)) | 1 << 63
+
+
+def is_same(node: DiskDirectory | File, found: os.stat_result) -> bool:
+    """Tell whether *found* on the disk is what *node* stands for."""
+    kind = stat.S_IFDIR if isinstance(node, DiskDirectory) else node.kind
+    return (found.st_ino, found.st_dev, stat.S_IFMT(found.st_mode)) == (node.ino, node.dev, kind)
+
+
+class Inodes:
+    """The table. Any thread may call any method; each is atomic.
+
+    ``_lock`` guards everything here and the counts and names within the nodes. While it is held only ``on_drop`` may
+    lock something else, and no system call is made except that a descriptor may be closed.
+    """
+
+    def __init__(self, root: VirtualNode) -> None:
+        """Begin with the root, which needs no reference to live."""
+        self.on_drop: Callable[[Inode], None] = lambda _: None  # told of each directory that is dropped, lock held
+        self._lock = threading.Lock()
+        self._last = int(ROOT)  # ids are counted up and never given again (I4)
+        self._nodes: dict[Inode, Node] = {ROOT: TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"))}
+        # (parent, name) -> the directory that a lookup finds there; attached nodes only, without the root
+        self._directories: dict[tuple[Inode, str], Directory] = {}
+        # (st_dev, st_ino) -> the file; attached nodes only
+        self._files: dict[tuple[int, int], File] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    # Finding
+
+    def get(self, inode: Inode) -> Node:
+        """Give the node *inode*.
+
+        Raises:
+            FsError: ESTALE if there is none: it was forgotten, or never given out.
+        """
+        try:
+            return self._nodes[inode]
+        except KeyError:
+            raise FsError(errno.ESTALE) from None
+
+    def known_file(self, found: os.stat_result) -> File | None:
+        """Give the file node that has the number of *found*. It may be another file: see ``file``."""
+        return self._files.get((found.st_dev, found.st_ino))
+
+    def directories(self) -> list[tuple[Directory, int]]:
+        """List the attached directories and their lookup counts at one moment. Complexity: O(nodes)."""
+        with self._lock:
+            return [(node, node.lookups) for node in self._directories.values()]
+
+    @property
+    def last(self) -> Inode:
+        """The latest node id: what is made from now on gets a higher one."""
+        return Inode(self._last)
+
+    # Taking references
+
+    def tree_directory(self, parent: TreeDirectory, name: str, place: VirtualNode) -> TreeDirectory:
+        """Give the node of a virtual directory, with one more reference.
+
+        If *name* led to something else before, that node is detached and a new one made.
+        """
+        key = (parent.inode, name)
+        with self._lock:
+            node = self._directories.get(key)
+            if not isinstance(node, TreeDirectory) or node.place != place:
+                self._detach_directory(node)
+                node = TreeDirectory(self._next(), *key, place, tree_ino(parent.st_ino, name))
+                self._attach_directory(node)
+            node.lookups += 1
+            return node
+
+    def disk_directory(
+        self,
+        parent: Inode,
+        name: str,
+        found: os.stat_result,
+        job: JobId | None = None,
+        *,
+        made_after: Inode | None = None,
+    ) -> DiskDirectory:
+        """Give the node of a directory on disk, with one more reference.
+
+        Args:
+            found: what is on the disk; decides whether a node known at this path is the same directory.
+            job: the job whose directory it is; None for a directory below.
+            made_after: the directory has just been made, when this was the latest node id: an older node stands for
+                one that is gone.
+        """
+        key = (parent, name)
+        with self._lock:
+            node = self._directories.get(key)
+            if (
+                not isinstance(node, DiskDirectory)
+                or node.job != job
+                or not is_same(node, found)
+                or (made_after is not None and node.inode <= made_after)
+            ):
+                self._detach_directory(node)
+                node = DiskDirectory(self._next(), *key, found.st_dev, found.st_ino, job)
+                self._attach_directory(node)
+            node.lookups += 1
+            return node
+
+    def file(self, parent: Inode, name: str, found: os.stat_result) -> File:
+        """Give the node of a file, with one more reference, and remember that *name* in *parent* leads to it.
+
+        The caller has made sure that a node with this number is the same file (and detached it otherwise).
+        """
+        key = (found.st_dev, found.st_ino)
+        with self._lock:
+            node = self._files.get(key)
+            if node is None or node.kind != stat.S_IFMT(found.st_mode):
+                if node is not None:
+                    self._detach_file(node)
+                self.get(parent)
+                node = File(self._next(), *key, stat.S_IFMT(found.st_mode))
+                self._nodes[node.inode] = self._files[key] = node
+            self._add_location(node, (parent, name))
+            node.pin = None  # a name leads to it again
+            node.lookups += 1
+            return node
+
+    def opened(self, node: Node, descriptor: Descriptor | None = None) -> None:
+        """Count an open handle, and for a file remember its descriptor."""
+        with self._lock:
+            node.opens += 1
+            if isinstance(node, File) and descriptor is not None:
+                node.descriptors.append(descriptor)
+
+    # Giving them back
+
+    def forget(self, inode: Inode, count: int) -> None:
+        """Take back *count* references.
+
+        Raises:
+            FsError: ESTALE if there is no such node, EINVAL if it has fewer references.
+        """
+        with self._lock:
+            node = self.get(inode)
+            if node.lookups < count:
+                raise FsError(errno.EINVAL)
+            node.lookups -= count
+            self._drop_unused(node)
+
+    def closed(self, node: Node, descriptor: Descriptor | None = None) -> None:
+        """Count a handle less."""
+        with self._lock:
+            node.opens -= 1
+            if isinstance(node, File) and descriptor is not None:
+                node.descriptors.remove(descriptor)
+            self._drop_unused(node)
+
+    # Following what happens to names
+
+    def detach(self, node: File) -> None:
+        """Let no lookup find *node* any more: what has its number now is another file."""
+        with self._lock:
+            self._detach_file(node)
+
+    def removed(self, parent: Inode, name: str, found: os.stat_result, pin: Descriptor) -> None:
+        """Follow that *name* was removed from *parent*, or replaced.
+
+        Args:
+            found: the state of what was removed, afterwards.
+            pin: a descriptor of it. The node keeps it until it is dropped, so that a removed file stays usable
+                for those that have it, and its disk inode is not given to a new file in the meantime.
+        """
+        with self._lock:
+            if stat.S_ISDIR(found.st_mode):
+                directory = self._directories.get((parent, name))
+                if isinstance(directory, DiskDirectory) and is_same(directory, found):
+                    directory.pin = pin
+                    self._detach_directory(directory)
+                return
+            node = self._files.get((found.st_dev, found.st_ino))
+            if node is None:
+                return
+            node.pin = pin
+            if found.st_nlink == 0:
+                self._detach_file(node)
+            else:
+                self._remove_location(node, (parent, name))
+
+    def renamed(self, old: tuple[Inode, str], new: tuple[Inode, str], found: os.stat_result) -> None:
+        """Follow that *found* is now *new* and no longer *old*. A directory keeps its node and all below it."""
+        with self._lock:
+            if not stat.S_ISDIR(found.st_mode):
+                self._move_file(old, new, found)
+                return
+            directory = self._directories.get(old)
+            self._detach_directory(self._directories.get(new))
+            self._detach_directory(directory)
+            if isinstance(directory, DiskDirectory) and is_same(directory, found):
+                self._move_directory(directory, new)
+
+    def exchanged(
+        self, old: tuple[Inode, str], new: tuple[Inode, str], at_old: os.stat_result, at_new: os.stat_result
+    ) -> None:
+        """Follow that two names changed places. *at_old*, *at_new*: what they led to before."""
+        with self._lock:
+            moves = ((old, new, at_old), (new, old, at_new))
+            directories = [self._directories.pop(source, None) for source, _, _ in moves]
+            for (source, target, found), directory in zip(moves, directories, strict=True):
+                if directory is not None:
+                    directory.attached = False
+                    self._move_directory(directory, target)
+                if not stat.S_ISDIR(found.st_mode):
+                    self._move_file(source, target, found)
+
+    # With the lock held
+
+    def _next(self) -> Inode:
+        self._last += 1
+        return Inode(self._last)
+
+    def _attach_directory(self, node: Directory) -> None:
+        parent = self.get(node.parent)  # ESTALE rather than a node that hangs in the air
+        parent.children += 1
+        self._nodes[node.inode] = node
+        self._directories[node.parent, node.name] = node
+
+    def _detach_directory(self, node: Directory | None) -> None:
+        if node is not None and node.attached:
+            node.attached = False
+            if self._directories.get((node.parent, node.name)) is node:
+                del self._directories[node.parent, node.name]
+
+    def _move_directory(self, node: Directory, new: tuple[Inode, str]) -> None:
+        """Attach *node*, which is detached, at another path."""
+        parent = self._nodes.get(new[0])
+        if parent is None or self._is_below(new[0], node):
+            # The latter only if others have moved directories about below, so that our paths are out of date.
+            return
+        old_parent = self._nodes[node.parent]
+        node.attached = True
+        self._directories[new] = node
+        node.parent, node.name = new
+        parent.children += 1
+        old_parent.children -= 1
+        self._drop_unused(old_parent)
+
+    def _move_file(self, old: tuple[Inode, str], new: tuple[Inode, str], found: os.stat_result) -> None:
+        node = self._files.get((found.st_dev, found.st_ino))
+        if node is not None and new[0] in self._nodes:
+            self._add_location(node, new)
+            self._remove_location(node, old)
+
+    def _is_below(self, inode: Inode, directory: Directory) -> bool:
+        while inode != ROOT:
+            if inode == directory.inode:
+                return True
+            above = self._nodes[inode]
+            assert not isinstance(above, File)
+            inode = above.parent
+        return False
+
+    def _detach_file(self, node: File) -> None:
+        if node.attached:
+            node.attached = False
+            del self._files[node.dev, node.ino]
+            for location in list(node.locations):
+                self._remove_location(node, location)
+
+    def _add_location(self, node: File, location: tuple[Inode, str]) -> None:
+        if location in node.locations:
+            if len(node.locations) > 1:  # latest last
+                del node.locations[location]
+                node.locations[location] = None
+            return
+        self.get(location[0]).children += 1
+        node.locations[location] = None
+        if len(node.locations) > LOCATIONS_LIMIT:
+            self._remove_location(node, next(iter(node.locations)))
+
+    def _remove_location(self, node: File, location: tuple[Inode, str]) -> None:
+        if location in node.locations:
+            del node.locations[location]
+            parent = self._nodes[location[0]]
+            parent.children -= 1
+            self._drop_unused(parent)
+
+    def _drop_unused(self, node: Node) -> None:
+        """Drop *node* if nothing needs it, and what was needed for its sake alone."""
+        todo = [node]
+        while todo:
+            node = todo.pop()
+            if node.lookups or node.opens or node.children or node.inode == ROOT or node.inode not in self._nodes:
+                continue
+            del self._nodes[node.inode]
+            if isinstance(node, File):
+                if node.attached:
+                    del self._files[node.dev, node.ino]
+                above = [parent for parent, _ in node.locations]
+                node.locations.clear()
+            else:
+                self._detach_directory(node)
+                above = [node.parent]
+                self.on_drop(node.inode)
+            node.attached = False
+            node.pin = None
+            for parent in above:
+                self._nodes[parent].children -= 1
+                todo.append(self._nodes[parent])
+
+    # Checking
+
+    def close(self) -> None:
+        """Let go of all pins."""
+        with self._lock:
+            for node in self._nodes.values():
+                node.pin = None
+
+    def check(self, opens: dict[Inode, int]) -> None:
+        """Assert I3 and I4 of the table's own books.
+
+        Args:
+            opens: how many handles are open per node.
+        """
+        with self._lock:
+            children: dict[Inode, int] = {}
+            for inode, node in self._nodes.items():
+                assert node.inode == inode <= self._last
+                assert node.lookups >= 0
+                assert node.opens == opens.get(inode, 0), f"node {inode} counts {node.opens} handles"
+                used = node.lookups or node.opens or node.children or inode == ROOT
+                assert used, f"node {inode} is kept for nothing"
+                if isinstance(node, File):
+                    assert node.attached == (self._files.get((node.dev, node.ino)) is node)
+                    assert node.attached or not node.locations
+                    assert len(node.locations) <= LOCATIONS_LIMIT
+                    assert len(node.descriptors) <= node.opens
+                    above = [parent for parent, _ in node.locations]
+                elif inode != ROOT:
+                    assert node.attached == (self._directories.get((node.parent, node.name)) is node)
+                    assert not self._is_below(node.parent, node)
+                    above = [node.parent]
+                else:
+                    above = []
+                for parent in above:
+                    assert not isinstance(self._nodes[parent], File)
+                    children[parent] = children.get(parent, 0) + 1
+            for inode, node in self._nodes.items():
+                assert node.children == children.get(inode, 0), f"node {inode} counts {node.children} children"
+            assert opens.keys() <= self._nodes.keys(), "a handle is open on a node that was dropped"
+            attached = sum(node.attached for node in self._nodes.values()) - 1  # the root is in no other map
+            assert attached == len(self._directories) + len(self._files)

@@ -1,0 +1,670 @@
+"""``Operations``: what a mounted project does when asked, in POSIX terms and independent of any FUSE binding.
+
+Owned here: which request means what in a virtual directory and what in a job directory. ``inodes`` keeps the nodes,
+``backing`` the way to the disk, ``files`` the calls on open files. Called by a transport, from any number of threads;
+no lock is held across a system call, a call of the tree, or a notification (I6).
+
+The server that runs this must have a umask of 0: modes are made exact here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sigfs.query import format_path
+from sigfs.tree import JobNode
+from sigfs.vfs import attributes, syscalls
+from sigfs.vfs.backing import Backing, Descriptor
+from sigfs.vfs.files import OpenFiles
+from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
+from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError
+from sigfs.watch.documents import DocumentPoller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sigfs.index import Index, Snapshot
+    from sigfs.model.types import Change, JobId
+    from sigfs.model.workspace import Workspace
+    from sigfs.tree import Tree
+    from sigfs.vfs.inodes import Directory
+    from sigfs.vfs.types import Caller, FileHandle, Inode, Notifier, SetAttr
+
+# What of open(2)'s flags reaches the disk. Not O_CREAT and O_EXCL (decided here), O_DIRECT (our buffers are not
+# aligned), O_NOATIME (needs the owner), O_NONBLOCK, O_NOCTTY (regular files only).
+_OPEN_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
+
+_LISTING = list[tuple[str, int, int]]  # name, S_IFMT part of the mode, st_ino or 0
+
+
+@dataclass(slots=True, eq=False)
+class _OpenDirectory:
+    """An open directory.
+
+    Attributes:
+        descriptor: of a directory on disk, opened for reading; None for a virtual one.
+        listing: what ``readdir`` reads, so that positions stay what they are (I5); None before the first call.
+    """
+
+    node: Directory
+    descriptor: Descriptor | None
+    listing: _LISTING | None = None
+
+
+class _NobodyToTell:
+    """The notifier before a transport is attached."""
+
+    def invalidate_entry(self, parent: Inode, name: str) -> None:
+        """Do nothing."""
+
+    def invalidate_inode(self, inode: Inode) -> None:
+        """Do nothing."""
+
+
+class Operations(OpenFiles):
+    """One mounted view of one project. Every method may be called from several threads at once.
+
+    A request raises ``FsError``, or the ``OSError`` of the disk below. An inode that the kernel does not hold is
+    ESTALE; a directory request on something else is ENOTDIR; every change of a virtual directory or of its entries
+    is EPERM; every change at all is EROFS in a read-only mount. A name is one component: never empty, ".", ".." or
+    with "/" or NUL in it (EINVAL).
+
+    What changes below by other ways than this mount, or inside the mount by another path to the same job, is seen at
+    once where the kernel asks, and after ``entry_timeout_s`` or ``attr_timeout_s`` where it has cached an answer.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        index: Index,
+        workspace: Workspace,
+        *,
+        read_only: bool = False,
+        entry_timeout_s: float = 1.0,
+        attr_timeout_s: float = 1.0,
+    ) -> None:
+        """Wire the parts. Nothing is opened yet; the workspace directory need not exist.
+
+        Args:
+            entry_timeout_s: how long the kernel may keep a name.
+            attr_timeout_s: how long it may keep the attributes of what is on the disk.
+        """
+        super().__init__(Inodes(tree.root))
+        self._tree = tree
+        self._index = index
+        self._workspace = workspace
+        self._documents = DocumentPoller(workspace)
+        self._read_only = read_only
+        self._entry_timeout_s = entry_timeout_s
+        self._attr_timeout_s = attr_timeout_s
+        self._tree_timeout_s = 0.0  # until somebody tells the kernel of changes
+        self._notifier: Notifier = _NobodyToTell()
+        self._can_notify = False
+        self._backing = Backing(workspace, self._inodes)
+        self._directories: dict[FileHandle, _OpenDirectory] = {}  # an entry dies with releasedir
+        found = self._workspace_stat()
+        self._changed_ns = time.time_ns() if found is None else found.st_mtime_ns
+
+    # Life
+
+    def attach(self, notifier: Notifier, can_notify: bool) -> None:
+        """Say whom to tell of changes. To be called once, before the first request.
+
+        Args:
+            can_notify: whether *notifier* reaches the kernel; if not, tree nodes get no cache time.
+        """
+        self._notifier = notifier
+        self._can_notify = can_notify
+        self._tree_timeout_s = self._entry_timeout_s if can_notify else 0.0
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Take *changes* into the index, then tell the kernel what it must not believe any longer.
+
+        Any thread may call it that holds no lock which a notifier may take; the notifier only queues (I6).
+
+        Complexity: O(directories of the tree that the kernel holds), each resolved once again.
+        """
+        delta = self._index.apply(changes)
+        if not delta.jobs:
+            return
+        self._changed_ns = max(time.time_ns(), self._changed_ns + 1)
+        if not self._can_notify:
+            return
+        snapshot = self._index.snapshot()
+        removed = {before.id for before, after in delta.jobs if before is not None and after is None}
+        self._notifier.invalidate_inode(ROOT)
+        for node, lookups in self._inodes.directories():
+            if not lookups or (isinstance(node, DiskDirectory) and node.job is None):
+                continue
+            if isinstance(node, TreeDirectory) or node.job in removed:
+                self._notifier.invalidate_inode(node.inode)
+            if self._leads_elsewhere(node, snapshot):
+                self._notifier.invalidate_entry(node.parent, node.name)
+
+    def close(self) -> None:
+        """Close every descriptor, open files and directories included. To be called after the last request."""
+        for handle in list(self._files):
+            self.release(handle)
+        for handle in list(self._directories):
+            self.releasedir(handle)
+        self._inodes.close()
+        self._backing.close()
+
+    def check(self) -> None:
+        """Assert that the books agree: counts, handles, and that a node is found where it is kept (I3, I4).
+
+        Only meaningful while no other thread is in a request.
+        """
+        opens = Counter(file.node.inode for file in self._files.values())
+        opens.update(directory.node.inode for directory in self._directories.values())
+        self._inodes.check(opens)
+        for file in self._files.values():
+            assert file.descriptor in file.node.descriptors
+            assert self._inodes.get(file.node.inode) is file.node
+            held = os.fstat(file.descriptor.fd)
+            assert (held.st_dev, held.st_ino) == (file.node.dev, file.node.ino)
+
+    def statistics(self) -> dict[str, int]:
+        """Count what is held at this moment."""
+        snapshot = self._index.snapshot()
+        return {
+            "inodes": len(self._inodes),
+            "open_files": len(self._files),
+            "open_directories": len(self._directories),
+            "generation": snapshot.generation,
+            "jobs": len(snapshot),
+        }
+
+    # Names
+
+    def lookup(self, parent: Inode, name: str, caller: Caller) -> Attrs | None:  # noqa: ARG002 - the interface's
+        """Find *name* in directory *parent* and take one kernel reference to it.
+
+        None is an answer, not an error: there is no such name, and no reference was taken.
+
+        Complexity: in a virtual directory that of ``Tree.child``; on disk one system call.
+        Source: FUSE protocol, LOOKUP and FORGET; I3.
+        """
+        _check_name(name)
+        node = self._directory(parent)
+        if isinstance(node, TreeDirectory):
+            return self._lookup_in_tree(node, name)
+        try:
+            directory = self._backing.directory(node)
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return self._entered(parent, name, found)
+
+    def forget(self, inode: Inode, count: int = 1) -> None:
+        """Take back *count* references. The last one lets the node go, unless it is open or something is below it."""
+        self._inodes.forget(inode, count)
+
+    def mknod(self, parent: Inode, name: str, mode: int, rdev: int, caller: Caller) -> Attrs:
+        """Make a file, FIFO, socket or device, and take one reference to it.
+
+        Args:
+            mode: type and permissions; the caller's umask is applied here.
+        """
+        directory = self._changeable(parent, name)
+        mode = attributes.creation_mode(directory, mode, caller)
+        latest = self._inodes.last
+        os.mknod(name, mode, rdev, dir_fd=directory.fd)
+        return self._made(parent, directory, name, mode, caller, latest)
+
+    def mkdir(self, parent: Inode, name: str, mode: int, caller: Caller) -> Attrs:
+        """Make a directory, and take one reference to it."""
+        directory = self._changeable(parent, name)
+        mode = attributes.creation_mode(directory, mode, caller)
+        latest = self._inodes.last
+        os.mkdir(name, mode, dir_fd=directory.fd)
+        return self._made(parent, directory, name, mode, caller, latest)
+
+    def symlink(self, parent: Inode, name: str, target: str, caller: Caller) -> Attrs:
+        """Make a symbolic link with any text as its *target*, and take one reference to it."""
+        directory = self._changeable(parent, name)
+        latest = self._inodes.last
+        os.symlink(target, name, dir_fd=directory.fd)
+        return self._made(parent, directory, name, 0, caller, latest)
+
+    def link(self, inode: Inode, new_parent: Inode, new_name: str) -> Attrs:
+        """Give the file *inode* one more name, and take one reference to it.
+
+        Raises:
+            FsError: EPERM for a directory; ESTALE if the file cannot be reached any more.
+            OSError: EXDEV, EEXIST, EMLINK and so on as the disk below says; ENOENT for an unlinked file.
+        """
+        directory = self._changeable(new_parent, new_name)
+        node = self._inodes.get(inode)
+        if not isinstance(node, File):
+            raise FsError(errno.EPERM)
+        source = self._backing.node(node)
+        os.link(source.path, new_name, dst_dir_fd=directory.fd, follow_symlinks=True)
+        found = os.fstat(source.fd)
+        return self._disk_attrs(self._inodes.file(new_parent, new_name, found), found)
+
+    def unlink(self, parent: Inode, name: str) -> None:
+        """Remove a name of a file. What has the file open, or refers to its inode, keeps it."""
+        directory = self._changeable(parent, name)
+        removed = _entry(directory, name)
+        os.unlink(name, dir_fd=directory.fd)
+        self._inodes.removed(parent, name, os.fstat(removed.fd), removed)
+
+    def rmdir(self, parent: Inode, name: str) -> None:
+        """Remove an empty directory. A job directory is an entry of a virtual one: EPERM."""
+        directory = self._changeable(parent, name)
+        removed = _entry(directory, name)
+        os.rmdir(name, dir_fd=directory.fd)
+        self._inodes.removed(parent, name, os.fstat(removed.fd), removed)
+
+    def rename(self, old_parent: Inode, old_name: str, new_parent: Inode, new_name: str, flags: int = 0) -> None:
+        """Rename within a job directory or between two. A directory that is moved keeps its inode.
+
+        Args:
+            flags: RENAME_NOREPLACE or RENAME_EXCHANGE.
+
+        Raises:
+            FsError: EINVAL for another flag.
+            OSError: as the disk below answers; EXDEV where two jobs are on different disks.
+        """
+        old_directory = self._changeable(old_parent, old_name)
+        new_directory = self._changeable(new_parent, new_name)
+        if flags & ~(syscalls.RENAME_NOREPLACE | syscalls.RENAME_EXCHANGE):
+            raise FsError(errno.EINVAL)
+        moved = os.stat(old_name, dir_fd=old_directory.fd, follow_symlinks=False)
+        try:
+            replaced = _entry(new_directory, new_name)
+        except FileNotFoundError:
+            replaced = None
+        syscalls.rename(old_name, new_name, old_directory.fd, new_directory.fd, flags)
+        old, new = (old_parent, old_name), (new_parent, new_name)
+        if replaced is not None:
+            found = os.fstat(replaced.fd)
+            if os.path.samestat(found, moved):
+                return  # two names of one file: rename(2) leaves both
+            if flags & syscalls.RENAME_EXCHANGE:
+                self._inodes.exchanged(old, new, moved, found)
+                return
+            self._inodes.removed(*new, found, replaced)
+        self._inodes.renamed(old, new, moved)
+
+    def readlink(self, inode: Inode) -> str:
+        """Give the target of a symbolic link; EINVAL for anything else."""
+        node = self._inodes.get(inode)
+        if not isinstance(node, File) or node.kind != stat.S_IFLNK:
+            raise FsError(errno.EINVAL)
+        link = self._backing.node(node)
+        return os.readlink("", dir_fd=link.fd)
+
+    # Attributes
+
+    def getattr(self, inode: Inode, handle: FileHandle | None = None) -> Attrs:
+        """Give the attributes of *inode*, also of a file that is unlinked and still open or referenced.
+
+        Raises:
+            FsError: ENOENT for a directory that is gone, ESTALE if no known name leads to it any more.
+        """
+        node = self._inodes.get(inode)
+        if isinstance(node, TreeDirectory):
+            return self._tree_attrs(node)
+        if handle is not None and (file := self._files.get(handle)) is not None and file.node is node:
+            return self._disk_attrs(node, os.fstat(file.descriptor.fd))
+        return self._disk_attrs(node, self._backing.stat(node))
+
+    def setattr(self, inode: Inode, changes: SetAttr, handle: FileHandle | None, caller: Caller) -> Attrs:  # noqa: ARG002
+        """Change attributes; ``changes.size`` truncates or extends, through *handle* if that may write.
+
+        Not atomic: if a later part fails, earlier parts (size, owner, mode, times) have been made.
+        """
+        node = self._inodes.get(inode)
+        self._may_change(node)
+        assert not isinstance(node, TreeDirectory)
+        file = None if handle is None else self._files.get(handle)
+        if file is not None and file.node is node:
+            target = file.descriptor
+            attributes.change(target, changes, target.fd if file.writable else None)
+        else:
+            target = self._backing.node(node)
+            attributes.change(target, changes)
+        return self._disk_attrs(node, os.fstat(target.fd))
+
+    def statfs(self, inode: Inode) -> os.statvfs_result:
+        """Describe the file system below: that of the workspace for a virtual directory."""
+        node = self._inodes.get(inode)
+        if not isinstance(node, TreeDirectory):
+            target = self._backing.node(node)
+        else:
+            try:
+                target = self._backing.workspace()
+            except FileNotFoundError:  # it will be made in the project's directory
+                return os.statvfs(os.path.dirname(self._workspace.path))
+        return os.statvfs(target.fd)
+
+    def getxattr(self, inode: Inode, name: str) -> bytes:
+        """Give the extended attribute *name*; ENODATA if there is none.
+
+        A virtual directory has ``user.sigfs.count``, the number of its jobs, and ``user.sigfs.query``, what it asks
+        for, spelled as a path. They are not listed, so that copying programs do not try to copy them.
+        """
+        node = self._inodes.get(inode)
+        if isinstance(node, TreeDirectory):
+            return self._tree_attribute(node, name)
+        target = self._backing.node(node)
+        return os.getxattr(target.path, name)
+
+    def listxattr(self, inode: Inode) -> list[str]:
+        """List the names of the extended attributes."""
+        node = self._inodes.get(inode)
+        if isinstance(node, TreeDirectory):
+            return []
+        target = self._backing.node(node)
+        return os.listxattr(target.path)
+
+    def setxattr(self, inode: Inode, name: str, value: bytes, flags: int) -> None:
+        """Set an extended attribute. *flags*: XATTR_CREATE or XATTR_REPLACE."""
+        node = self._inodes.get(inode)
+        self._may_change(node)
+        assert not isinstance(node, TreeDirectory)
+        target = self._backing.node(node)
+        os.setxattr(target.path, name, value, flags)
+
+    def removexattr(self, inode: Inode, name: str) -> None:
+        """Remove an extended attribute; ENODATA if there is none."""
+        node = self._inodes.get(inode)
+        self._may_change(node)
+        assert not isinstance(node, TreeDirectory)
+        target = self._backing.node(node)
+        os.removexattr(target.path, name)
+
+    # Opening
+
+    def open(self, inode: Inode, flags: int, caller: Caller) -> FileHandle:
+        """Open a regular file. It stays usable until ``release``, whatever becomes of its names.
+
+        Args:
+            flags: of open(2); those that make no sense here are ignored. O_TRUNC truncates.
+
+        Raises:
+            FsError: EISDIR; ELOOP for a symbolic link and ENXIO for a FIFO, socket or device, which the kernel
+                opens itself; ESTALE if no known name leads to the file any more.
+        """
+        node = self._inodes.get(inode)
+        if not isinstance(node, File):
+            raise FsError(errno.EISDIR)
+        if node.kind != stat.S_IFREG:
+            raise FsError(errno.ELOOP if node.kind == stat.S_IFLNK else errno.ENXIO)
+        if self._read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
+            raise FsError(errno.EROFS)
+        source = self._backing.node(node)
+        descriptor = Descriptor(os.open(source.path, flags & _OPEN_FLAGS))
+        if flags & os.O_TRUNC and caller.uid != 0:
+            attributes.kill_suidgid(descriptor)
+        return self._opened(node, descriptor, flags)
+
+    def create(self, parent: Inode, name: str, mode: int, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+        """Make and open a regular file, and take one reference to it. Without O_EXCL it may exist already.
+
+        Raises:
+            FsError: ESTALE if the file has come to exist since the kernel looked, and the caller is not the one this
+                process runs as: the kernel then looks again and checks the caller's right to open it.
+        """
+        directory = self._changeable(parent, name)
+        mode = attributes.creation_mode(directory, stat.S_IMODE(mode), caller)
+        latest = self._inodes.last
+        how = flags & _OPEN_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        try:
+            descriptor = Descriptor(os.open(name, how, mode, dir_fd=directory.fd))
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            return self._open_existing(parent, name, flags, caller)
+        attributes.hand_over(descriptor, directory, caller, mode)
+        found = os.fstat(descriptor.fd)
+        file = self._file_node(parent, name, found, made_after=latest)
+        return self._disk_attrs(file, found), self._opened(file, descriptor, flags)
+
+    def inode_of(self, handle: FileHandle) -> Inode:
+        """Give the inode of an open file or directory."""
+        directory = self._directories.get(handle)
+        return self._file(handle).node.inode if directory is None else directory.node.inode
+
+    # Directories
+
+    def opendir(self, inode: Inode) -> FileHandle:
+        """Open a directory; EACCES and the like are reported here."""
+        node = self._directory(inode)
+        descriptor = None
+        if isinstance(node, DiskDirectory):
+            directory = self._backing.directory(node)
+            descriptor = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd))
+        handle = self._new_handle()
+        self._inodes.opened(node)
+        self._directories[handle] = _OpenDirectory(node, descriptor)
+        return handle
+
+    def readdir(self, handle: FileHandle, cookie: int) -> Iterator[DirEntry]:
+        """List a directory, without "." and "..".
+
+        Args:
+            cookie: where to go on: that of the last entry taken. 0 reads the directory anew; any other goes on in
+                what was read then, so that a change in between never skips or repeats an entry (I5).
+
+        Returns:
+            The entries from there on. ``ino`` is 0 in a virtual directory.
+        """
+        directory = self._open_directory(handle)
+        listing = directory.listing
+        if cookie == 0 or listing is None:
+            listing = directory.listing = self._list(directory)
+        return _entries(listing, cookie)
+
+    def releasedir(self, handle: FileHandle) -> None:
+        """Close the directory *handle*."""
+        try:
+            directory = self._directories.pop(handle)
+        except KeyError:
+            raise FsError(errno.EBADF) from None
+        self._inodes.closed(directory.node)
+
+    def fsyncdir(self, handle: FileHandle, datasync: bool) -> None:
+        """Bring a directory's names to stable storage; nothing to do for a virtual one."""
+        directory = self._open_directory(handle)
+        if directory.descriptor is not None:
+            (os.fdatasync if datasync else os.fsync)(directory.descriptor.fd)
+
+    # What the requests have in common
+
+    def _directory(self, inode: Inode) -> Directory:
+        node = self._inodes.get(inode)
+        if isinstance(node, File):
+            raise FsError(errno.ENOTDIR)
+        return node
+
+    def _open_directory(self, handle: FileHandle) -> _OpenDirectory:
+        try:
+            return self._directories[handle]
+        except KeyError:
+            raise FsError(errno.EBADF) from None
+
+    def _may_change(self, node: Directory | File) -> None:
+        if self._read_only:
+            raise FsError(errno.EROFS)
+        # Later mkdir, rename and rmdir in virtual directories will make, migrate and remove jobs.
+        if isinstance(node, TreeDirectory):
+            raise FsError(errno.EPERM)
+
+    def _changeable(self, parent: Inode, name: str) -> Descriptor:
+        """Give directory *parent*, in which the entry *name* may be made, replaced or removed."""
+        _check_name(name)
+        node = self._directory(parent)
+        self._may_change(node)
+        assert isinstance(node, DiskDirectory)
+        return self._backing.directory(node)
+
+    def _tree_attribute(self, node: TreeDirectory, name: str) -> bytes:
+        match name:
+            case "user.sigfs.count":
+                return str(len(self._tree.jobs(node.place, self._snapshot(node)))).encode()
+            case "user.sigfs.query":
+                return format_path(self._tree.query(node.place)).encode()
+            case _:
+                raise FsError(errno.ENODATA)
+
+    def _workspace_stat(self) -> os.stat_result | None:
+        try:
+            workspace = self._backing.workspace()
+        except FileNotFoundError:
+            return None
+        return os.fstat(workspace.fd)
+
+    def _tree_attrs(self, node: TreeDirectory) -> Attrs:
+        found = attributes.of_tree_directory(node.st_ino, self._workspace_stat(), self._changed_ns)
+        return Attrs(node.inode, found, self._tree_timeout_s, self._tree_timeout_s)
+
+    def _disk_attrs(self, node: DiskDirectory | File, found: os.stat_result) -> Attrs:
+        # The name of a job directory is the tree's and follows the index.
+        is_job = isinstance(node, DiskDirectory) and node.job is not None
+        entry_timeout_s = self._tree_timeout_s if is_job else self._entry_timeout_s
+        return Attrs(node.inode, found, entry_timeout_s, self._attr_timeout_s)
+
+    def _lookup_in_tree(self, parent: TreeDirectory, name: str) -> Attrs | None:
+        snapshot = self._snapshot(parent, name)
+        child = self._tree.child(parent.place, name, snapshot)
+        if child is None:
+            return None
+        if isinstance(child, JobNode):
+            found = self._job_stat(child.id)
+            if found is None:
+                return None
+            attrs = self._disk_attrs(self._inodes.disk_directory(parent.inode, name, found, child.id), found)
+        else:
+            attrs = self._tree_attrs(self._inodes.tree_directory(parent, name, child))
+        if self._index.snapshot() is not snapshot:
+            # The kernel may have been told of a change before it hears this answer, so it must not keep it (I8).
+            return attrs._replace(entry_timeout_s=0.0, attr_timeout_s=0.0)
+        return attrs
+
+    def _snapshot(self, node: TreeDirectory, name: str = "") -> Snapshot:
+        """Give the index as it is now: with the documents as they are now, if what is asked for depends on them."""
+        snapshot = self._index.snapshot()
+        if self._tree.reads_documents(node.place, name) and (changes := self._documents.changes(snapshot)):
+            self.apply(changes)
+            snapshot = self._index.snapshot()
+        return snapshot
+
+    def _job_stat(self, job: JobId) -> os.stat_result | None:
+        try:
+            workspace = self._backing.workspace()
+            found = os.stat(job, dir_fd=workspace.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return found if stat.S_ISDIR(found.st_mode) else None
+
+    def _entered(self, parent: Inode, name: str, found: os.stat_result, *, made_after: Inode | None = None) -> Attrs:
+        """Take a reference to *found*, which is *name* in *parent* on the disk."""
+        node: DiskDirectory | File
+        if stat.S_ISDIR(found.st_mode):
+            node = self._inodes.disk_directory(parent, name, found, made_after=made_after)
+        else:
+            node = self._file_node(parent, name, found, made_after=made_after)
+        return self._disk_attrs(node, found)
+
+    def _file_node(self, parent: Inode, name: str, found: os.stat_result, *, made_after: Inode | None = None) -> File:
+        """Take a reference to the file *found*, making sure that a node with its number is really the same file.
+
+        It is if it is open or pinned (so the number cannot have been given away), was known by this name, or if
+        another of its names leads to this number. Otherwise the file was removed below by others and its number
+        reused, or it was renamed by others: a new node serves both. Not noticed: that others removed it and gave its
+        name and number to a new file; the kernel then sees another size or time, as with a rewritten file.
+
+        Args:
+            made_after: the file has just been made, when this was the latest node id. Then an older node is of
+                another file, whatever its names lead to.
+        """
+        known = self._inodes.known_file(found)
+        if known is not None and not known.descriptors and known.pin is None:
+            here = (parent, name)
+            if made_after is not None:
+                is_same = known.inode > made_after
+            else:
+                is_same = here in known.locations or self._backing.find(known, besides=here) is not None
+            if not is_same:
+                self._inodes.detach(known)
+        return self._inodes.file(parent, name, found)
+
+    def _made(
+        self, parent: Inode, directory: Descriptor, name: str, mode: int, caller: Caller, made_after: Inode
+    ) -> Attrs:
+        made = _entry(directory, name)
+        attributes.hand_over(made, directory, caller, mode)
+        return self._entered(parent, name, os.fstat(made.fd), made_after=made_after)
+
+    def _open_existing(self, parent: Inode, name: str, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+        attrs = self.lookup(parent, name, caller) if caller.uid == os.geteuid() else None
+        if attrs is None:
+            raise FsError(errno.ESTALE)
+        try:
+            handle = self.open(attrs.inode, flags, caller)
+        except BaseException:
+            self.forget(attrs.inode)
+            raise
+        return self.getattr(attrs.inode, handle), handle
+
+    def _list(self, directory: _OpenDirectory) -> _LISTING:
+        if isinstance(directory.node, TreeDirectory):
+            names = self._tree.names(directory.node.place, self._snapshot(directory.node))
+            return [(name, stat.S_IFDIR, 0) for name in names]
+        assert directory.descriptor is not None
+        # A descriptor of its own: a reading position is shared by all that share a descriptor.
+        own = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.descriptor.fd))
+        with os.scandir(own.fd) as found:
+            return [(entry.name, _kind(entry), entry.inode()) for entry in found]
+
+    def _leads_elsewhere(self, node: Directory, snapshot: Snapshot) -> bool:
+        """Tell whether the name of *node*, an entry of a virtual directory, leads to something else by now."""
+        try:
+            parent = self._inodes.get(node.parent)
+        except FsError:  # forgotten a moment ago
+            return False
+        if not isinstance(parent, TreeDirectory):
+            return False
+        found = self._tree.child(parent.place, node.name, snapshot)
+        if isinstance(node, TreeDirectory):
+            return found != node.place
+        return not isinstance(found, JobNode) or found.id != node.job
+
+
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise FsError(errno.EINVAL)
+
+
+def _entry(directory: Descriptor, name: str) -> Descriptor:
+    """Give a descriptor (O_PATH) of what *name* in *directory* is; a symbolic link itself."""
+    return Descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory.fd))
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """Give the S_IFMT part of an entry's mode; without a system call for the usual kinds."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return stat.S_IFDIR
+        if entry.is_file(follow_symlinks=False):
+            return stat.S_IFREG
+        if entry.is_symlink():
+            return stat.S_IFLNK
+        return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
+    except FileNotFoundError:  # removed a moment ago
+        return 0
+
+
+def _entries(listing: _LISTING, start: int) -> Iterator[DirEntry]:
+    for position in range(start, len(listing)):
+        name, kind, ino = listing[position]
+        yield DirEntry(name, position + 1, kind, ino)
