@@ -1,0 +1,196 @@
+"""Putting a mount into the background: fork, wait for the verdict, report.
+
+Owned here: the pipe between the command and the server it starts. The server writes lines of JSON, each an object
+with one key: ``progress`` [done, total], then ``ready`` (a ``MountReport``) or ``error`` [message, exit code].
+The fork comes before any thread exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn
+
+import platformdirs
+import xxhash
+
+from sigfs.cli.exits import Exit, exit_code, message_of
+from sigfs.mount import MountReport, probe, report_from_json, report_to_json
+
+log = logging.getLogger(__name__)
+
+ANSWER_S: Final = 30.0
+"""How long a mount may take from being ready to its first answer."""
+
+_LOG_BYTES: Final = 1 << 20
+_TAKE_DOWN_S: Final = 10.0
+
+
+class StartFailed(Exception):
+    """The server did not come up."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+Server = Callable[[Callable[[MountReport], None], Callable[[int, int], None]], int]
+"""Mounts and serves; calls back with the report when ready, and with (done, total) before."""
+
+
+def log_file_of(mountpoint: str) -> str:
+    """Name the log file of a background mount."""
+    name = os.path.basename(mountpoint) or "root"
+    digest = xxhash.xxh3_64_hexdigest(os.fsencode(mountpoint))[:8]
+    return os.path.join(platformdirs.user_log_dir("sigfs", appauthor=False), f"{name}-{digest}.log")
+
+
+def start(server: Server, mountpoint: str, log_file: str, progress: Callable[[int, int], None]) -> MountReport:
+    """Run *server* in a process of its own until it says that it is ready and the mount point answers.
+
+    Raises:
+        StartFailed: it is not; nothing is left mounted or running.
+    """
+    readable, writable = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(readable)
+        _become_server(server, writable, log_file)
+    os.close(writable)
+    try:
+        report = _verdict(readable, progress, log_file)
+        answer = probe(mountpoint, ANSWER_S).health
+        if answer != "alive":
+            raise StartFailed(f"{mountpoint} is mounted but {answer}; the log is {log_file}", Exit.FAILURE)
+    except BaseException:
+        _take_down(child)
+        raise
+    return report
+
+
+def _verdict(readable: int, progress: Callable[[int, int], None], log_file: str) -> MountReport:
+    with open(readable, encoding="ascii") as lines:
+        for line in lines:
+            match json.loads(line):
+                case {"progress": [int(done), int(total)]}:
+                    progress(done, total)
+                case {"ready": str(report)}:
+                    return report_from_json(report)
+                case {"error": [str(message), int(code)]}:
+                    raise StartFailed(message, code)
+    raise StartFailed(f"the server ended unexpectedly; the log is {log_file}", Exit.INTERNAL)
+
+
+def _take_down(child: int) -> None:
+    """End the server that this process has started, gently first."""
+    for number, patience_s in ((signal.SIGTERM, _TAKE_DOWN_S), (signal.SIGKILL, 1.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+        deadline_s = time.monotonic() + patience_s
+        while time.monotonic() < deadline_s:
+            try:
+                if os.waitpid(child, os.WNOHANG)[0]:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.01)
+
+
+def _become_server(server: Server, writable: int, log_file: str) -> NoReturn:
+    code: int = Exit.INTERNAL
+    try:
+        _detach(writable)
+        _log_to(log_file)
+        with open(writable, "w", encoding="ascii") as channel:
+
+            def tell(key: str, value: object) -> None:
+                with contextlib.suppress(OSError, ValueError):  # the command may be gone
+                    channel.write(json.dumps({key: value}) + "\n")
+                    channel.flush()
+
+            def ready(report: MountReport) -> None:
+                tell("ready", report_to_json(report))
+                with contextlib.suppress(OSError):
+                    channel.close()
+
+            try:
+                code = server(ready, lambda done, total: tell("progress", [done, total]))
+                tell("error", ["ended by a signal before it was mounted", int(Exit.INTERRUPTED)])
+            except BaseException as error:
+                code = exit_code(error)
+                log.critical("%s", message_of(error), exc_info=code is Exit.INTERNAL)
+                said = (
+                    f"internal error: {error!r}; the log is {log_file}" if code is Exit.INTERNAL else message_of(error)
+                )
+                tell("error", [said, int(code)])
+                raise
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _detach(kept: int) -> None:
+    """Leave terminal, session, working directory and all inherited descriptors but *kept*."""
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def _log_to(log_file: str) -> None:
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    try:
+        os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
+        handler: logging.Handler = logging.handlers.RotatingFileHandler(
+            log_file, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
+        )
+    except OSError:
+        handler = logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    threading.excepthook = _log_thread_error
+
+
+def _log_thread_error(error: threading.ExceptHookArgs) -> None:
+    if error.exc_value is not None:
+        log.critical("unexpected error in a thread", exc_info=error.exc_value)
+
+
+@contextlib.contextmanager
+def progress_bar(text: str, after_s: float = 1.0) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows (done, total) on a terminal's stderr if it takes longer than *after_s*."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None  # noqa: ARG005 - nobody looks
+        return
+    begun_s = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        update: list[Callable[[int, int], None]] = []
+
+        def show(done: int, total: int) -> None:
+            if not update and time.monotonic() - begun_s > after_s:
+                from rich.console import Console
+                from rich.progress import Progress
+
+                bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+                task = bar.add_task(text, total=total)
+                update.append(lambda done, total: bar.update(task, completed=done, total=total))
+            for each in update:
+                each(done, total)
+
+        yield show

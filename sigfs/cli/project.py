@@ -1,0 +1,289 @@
+"""``sigfs init``, ``job`` and ``find``: what needs a project and no mount."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+
+from sigfs.cli.app import say
+from sigfs.cli.output import Column, print_json, print_rows
+from sigfs.errors import InvalidStatePoint, QuerySyntaxError
+from sigfs.model.project import Project, get_project, init_project
+from sigfs.model.statepoint import load_json, statepoint_id, validate
+from sigfs.model.types import Json, Record
+from sigfs.query import Expr, holds, needs_documents, parse_text, parse_tokens
+from sigfs.query.expr import Field, Space
+from sigfs.query.tokens import format_value, parse_key, parse_value
+from sigfs.query.values import flatten
+
+project_option = click.option(
+    "-p",
+    "--project",
+    "project_path",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="The project; default: found upward from the working directory.",
+)
+
+_NEGATIVE = re.compile(r"-(?:\.?\d|Infinity$)")
+_MARK = "\0"  # cannot be in an argument
+
+
+class QueryCommand(click.Command):
+    """A command whose arguments may be negative numbers; other words with a dash still must be options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Hide the numbers from the parser; ``query_of`` shows them again."""
+        end = args.index("--") if "--" in args else len(args)
+        marked = [_MARK + word if _NEGATIVE.match(word) else word for word in args[:end]]
+        return super().parse_args(ctx, marked + args[end:])
+
+
+def query_of(words: Sequence[str]) -> Expr:
+    """Read a query from the command line: one word is text, several are its tokens."""
+    tokens = [word.removeprefix(_MARK) for word in words]
+    return parse_text(tokens[0]) if len(tokens) == 1 else parse_tokens(tokens)
+
+
+# init
+
+
+@click.command(
+    "init",
+    epilog="""\b
+Examples:
+  sigfs init                          make the working directory a project
+  sigfs init data --name "Phase diagram"
+The project can be opened by signac 2 as well.""",
+)
+@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
+@click.option("--name", help="A name for the project, kept in its document.")
+def init_command(directory: str, name: str | None) -> None:
+    """Make a directory a project."""
+    project = init_project(directory, name)
+    click.echo(f"made the project {project.root}")
+    say("make a job with: sigfs job foo=42   and show the jobs with: sigfs mount MNT")
+
+
+# job
+
+
+@click.command(
+    "job",
+    epilog="""\b
+Examples:
+  sigfs job foo=42 bar=true           {"foo": 42, "bar": true}
+  sigfs job a.b=1 name='"42"'         {"a": {"b": 1}, "name": "42"}
+  sigfs job '{"foo": 42, "x.y": [1, 2]}'
+  generate | sigfs job -              one JSON mapping on standard input
+  cp result.txt $(sigfs job foo=42 --path)/
+A value is what a query says: 42, 0.1, true, null, [1, 2], "text" in quotes, anything else is text.""",
+)
+@click.argument("words", metavar="KEY=VALUE... | JSON | -", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print id, path and state point as JSON.")
+@click.option("--path", "as_path", is_flag=True, help="Print the job's directory instead of its id.")
+@click.option("--dry-run", is_flag=True, help="Make nothing, only print what the id would be.")
+@project_option
+def job_command(words: tuple[str, ...], as_json: bool, as_path: bool, dry_run: bool, project_path: str | None) -> None:
+    """Make the job with a state point, if it is not there, and print its id."""
+    project = get_project(project_path)
+    statepoint = validate(_statepoint_of(words))
+    workspace = project.workspace
+    job_id = statepoint_id(statepoint, workspace.id_function) if dry_run else workspace.create(statepoint)
+    path = os.path.join(workspace.path, job_id)
+    if as_json:
+        print_json({"id": job_id, "path": path, "sp": statepoint})
+    else:
+        click.echo(os.fsencode(path) if as_path else job_id)
+
+
+def _statepoint_of(words: Sequence[str]) -> Json:
+    if list(words) == ["-"]:
+        return _json_mapping(sys.stdin.buffer.read(), "standard input")
+    if len(words) == 1 and words[0].lstrip().startswith("{"):
+        return _json_mapping(os.fsencode(words[0]), "the argument")
+    statepoint: dict[str, Json] = {}
+    for word in words:
+        key, equals, token = word.partition("=")
+        if not equals or not all(key.split(".")):
+            raise click.UsageError(
+                f"expected KEY=VALUE, a JSON mapping or -, found {word!r}", click.get_current_context()
+            )
+        try:
+            _put(statepoint, key.split("."), parse_value(token))
+        except QuerySyntaxError as error:
+            raise InvalidStatePoint(f"{key}: {error}") from None
+    return statepoint
+
+
+def _json_mapping(data: bytes, where: str) -> Json:
+    try:
+        value = load_json(data)
+    except ValueError as error:
+        raise InvalidStatePoint(f"{where} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidStatePoint(f"{where} is no JSON mapping; a state point is one")
+    return value
+
+
+def _put(statepoint: dict[str, Json], keys: Sequence[str], value: Json) -> None:
+    inner = statepoint
+    for key in keys[:-1]:
+        deeper = inner.setdefault(key, {})
+        if not isinstance(deeper, dict):
+            raise InvalidStatePoint(f"{'.'.join(keys)} cannot be set: {key} has a value already")
+        inner = deeper
+    if keys[-1] in inner:
+        raise InvalidStatePoint(f"{'.'.join(keys)} is set twice")
+    inner[keys[-1]] = value
+
+
+# find
+
+
+@click.command(
+    "find",
+    cls=QueryCommand,
+    epilog="""\b
+Examples:
+  sigfs find                          all jobs
+  sigfs find foo 42 doc.bar true      several conditions
+  sigfs find 'a.$gt 3 name /^me/'     the same language as one argument
+  sigfs find a@gt 3                   @gt needs no quotes
+  sigfs find foo 42 --sp a,b.c --doc status
+  sigfs find foo 42 --path | xargs -d '\\n' du -s
+Nothing found is no error: the exit code is 0.""",
+)
+@click.argument("words", metavar="[QUERY]...", nargs=-1)
+@click.option(
+    "--sp",
+    "sp_keys",
+    metavar="KEYS",
+    is_flag=False,
+    flag_value="",
+    help="Add these keys of the state point, comma separated; empty: all.",
+)
+@click.option(
+    "--doc",
+    "doc_keys",
+    metavar="KEYS",
+    is_flag=False,
+    flag_value="",
+    help="Add these keys of the document; empty: all.",
+)
+@click.option("--path", "as_path", is_flag=True, help="Print job directories instead of ids.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list of objects.")
+@project_option
+def find_command(
+    words: tuple[str, ...],
+    sp_keys: str | None,
+    doc_keys: str | None,
+    as_path: bool,
+    as_json: bool,
+    project_path: str | None,
+) -> None:
+    """List the jobs that a query holds for, by id, sorted.
+
+    With --sp or --doc the output is a table on a terminal, and otherwise tab-separated with a line of headings.
+    """
+    query = query_of(words)
+    project = get_project(project_path)
+    documents = doc_keys is not None or needs_documents(query)
+    changes = project.workspace.scan(documents=documents)
+    found = [change.record for change in changes if change.record is not None and holds(query, change.record)]
+    found.sort(key=lambda record: record.id)
+    if as_json:
+        print_json([_as_json(project, record, sp_keys, doc_keys, as_path) for record in found])
+        return
+    columns = [
+        *_columns(Space.SP, sp_keys, (record.statepoint for record in found)),
+        *_columns(Space.DOC, doc_keys, (record.document for record in found)),
+    ]
+    names = [_path_of(project, record) if as_path else str(record.id) for record in found]
+    if sp_keys is None and doc_keys is None:
+        for name in names:
+            click.echo(os.fsencode(name))
+        return
+    leaves = [(dict(flatten(record.statepoint)), dict(flatten(record.document))) for record in found]
+    rows = [
+        [name, *(_cell(sp if field.space is Space.SP else doc, field.key) for field in columns)]
+        for name, (sp, doc) in zip(names, leaves, strict=True)
+    ]
+    headings = [Column("path" if as_path else "id"), *(Column(_heading(field)) for field in columns)]
+    print_rows(headings, rows)
+
+
+def _path_of(project: Project, record: Record) -> str:
+    return os.path.join(project.workspace.path, record.id)
+
+
+def _keys(keys: str) -> list[str]:
+    return [key.strip() for key in keys.split(",") if key.strip()]
+
+
+def _columns(space: Space, keys: str | None, mappings: Iterable[object]) -> list[Field]:
+    if keys is None:
+        return []
+    wanted = _keys(keys)
+    if wanted:
+        return [_field(space, key) for key in wanted]
+    present = {key for mapping in mappings if isinstance(mapping, dict) for key, _ in flatten(mapping)}
+    return [Field(space, key) for key in sorted(present)]
+
+
+def _field(space: Space, key: str) -> Field:
+    """Read a key with or without the prefix that the option implies."""
+    return Field(space, key.removeprefix(f"{space}.")) if not key.startswith('"') else parse_key(f"{space}.{key}")[0]
+
+
+def _heading(field: Field) -> str:
+    return field.key if field.space is Space.SP else f"doc.{field.key}"
+
+
+def _at(leaves: dict[str, Json], key: str) -> Json:
+    """Give the value at a dotted key: a leaf, or the mapping of all leaves below it.
+
+    Raises:
+        KeyError: neither.
+    """
+    if key in leaves:
+        return leaves[key]
+    below = {name.removeprefix(f"{key}."): value for name, value in leaves.items() if name.startswith(f"{key}.")}
+    if not below:
+        raise KeyError(key)
+    return below
+
+
+def _cell(leaves: dict[str, Json], key: str) -> str:
+    try:
+        return format_value(_at(leaves, key))
+    except KeyError:
+        return ""
+
+
+def _as_json(
+    project: Project, record: Record, sp_keys: str | None, doc_keys: str | None, as_path: bool
+) -> dict[str, Json]:
+    shown: dict[str, Json] = {"id": record.id}
+    if as_path:
+        shown["path"] = _path_of(project, record)
+    for name, keys, mapping in (("sp", sp_keys, record.statepoint), ("doc", doc_keys, record.document)):
+        if keys is None:
+            continue
+        wanted = [_field(Space(name), key).key for key in _keys(keys)]
+        if not wanted:
+            shown[name] = mapping
+            continue
+        leaves = dict(flatten(mapping))
+        some: dict[str, Json] = {}
+        for key in wanted:
+            try:
+                some[key] = _at(leaves, key)
+            except KeyError:
+                continue
+        shown[name] = some
+    return shown

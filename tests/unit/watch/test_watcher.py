@@ -1,0 +1,465 @@
+"""The watcher against a real directory: whatever happens below is told, late or not, in any mode."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from sigfs.model.statepoint import statepoint_id
+from sigfs.model.types import Change, JobId, Record
+from sigfs.model.workspace import Workspace
+from sigfs.watch import WorkspaceWatcher, watcher
+
+DEADLINE_S = 30.0
+SP_FILE = "signac_statepoint.json"
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "did not come true in time"
+        time.sleep(0.002)
+
+
+class Receiver:
+    """Keeps what it is told, as an index would."""
+
+    def __init__(self) -> None:
+        self.records: dict[JobId, Record] = {}
+        self.batches: list[Sequence[Change]] = []
+        self.trouble: list[Exception] = []  # raised by the next calls
+        self.threads: set[int] = set()
+
+    def __call__(self, changes: Sequence[Change]) -> None:
+        self.threads.add(threading.get_ident())
+        assert changes, "an empty batch"
+        if self.trouble:
+            raise self.trouble.pop()
+        self.batches.append(changes)
+        for change in changes:
+            if change.record is None:
+                self.records.pop(change.id, None)
+            else:
+                self.records[change.id] = change.record
+
+    def known(self) -> set[JobId]:
+        return set(self.records)
+
+    def values(self) -> list[object]:
+        return sorted(record.statepoint["a"] for record in self.records.values() if record.statepoint)  # type: ignore[type-var]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "workspace").mkdir()
+    return Workspace(str(tmp_path / "workspace"))
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture(params=["inotify", "polling"])
+def watching(
+    request: pytest.FixtureRequest, workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WorkspaceWatcher]:
+    """A started watcher, in both modes."""
+    monkeypatch.setattr(watcher, "POLL_S", 0.02)
+    monkeypatch.setattr(watcher, "IDENTITY_S", 0.05)
+    monkeypatch.setattr(watcher, "RETRY_S", 0.02)
+    if request.param == "polling":
+        monkeypatch.setattr(watcher, "REMOTE_FILE_SYSTEMS", {watcher._file_system_type(workspace.path)})
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    assert made.mode == request.param
+    yield made
+    made.stop()
+
+
+def write_later(workspace: Workspace, statepoint: dict[str, object]) -> Callable[[], None]:
+    """Make the directory of a job as signac does while it migrates one; the returned call writes the state point."""
+    path = os.path.join(workspace.path, statepoint_id(statepoint))
+    os.mkdir(path)
+
+    def finish() -> None:
+        with open(os.path.join(path, "._tmp"), "w", encoding="utf-8") as file:
+            json.dump(statepoint, file)
+        os.rename(os.path.join(path, "._tmp"), os.path.join(path, SP_FILE))
+
+    return finish
+
+
+def create_many(path: str, numbers: range) -> None:
+    """Run in another process: make jobs in the plainest way there is."""
+    for number in numbers:
+        statepoint = {"a": number}
+        job = os.path.join(path, statepoint_id(statepoint))
+        os.mkdir(job)
+        with open(os.path.join(job, SP_FILE), "w", encoding="utf-8") as file:
+            json.dump(statepoint, file)
+
+
+def test_a_job_created_below_is_told(watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver) -> None:
+    job = workspace.create({"a": 1})
+    eventually(lambda: job in receiver.records)
+    assert receiver.records[job].statepoint == {"a": 1}
+
+
+def test_a_removed_job_is_told(watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver) -> None:
+    job = workspace.create({"a": 1})
+    eventually(lambda: job in receiver.records)
+    shutil.rmtree(os.path.join(workspace.path, job))
+    eventually(lambda: not receiver.records)
+
+
+def test_what_is_there_before_the_start_is_told(workspace: Workspace, receiver: Receiver) -> None:
+    job = workspace.create({"a": 1})
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    try:
+        eventually(lambda: job in receiver.records)
+    finally:
+        made.stop()
+
+
+def test_a_job_removed_between_opening_and_start_is_told(workspace: Workspace, receiver: Receiver) -> None:
+    job = workspace.create({"a": 1})
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.open()
+    receiver.records = {job: workspace.read(job)}
+    shutil.rmtree(os.path.join(workspace.path, job))
+    made.start()
+    try:
+        eventually(lambda: not receiver.records)
+    finally:
+        made.stop()
+
+
+def test_a_state_point_that_comes_late_is_awaited(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    finish = write_later(workspace, {"a": 1})
+    other = workspace.create({"a": 2})
+    eventually(lambda: other in receiver.records)
+    assert receiver.values() == [2]
+    finish()
+    eventually(lambda: receiver.values() == [1, 2])
+
+
+def test_a_pending_directory_that_is_made_anew_is_awaited_too(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    write_later(workspace, {"a": 1})
+    eventually(lambda: len(watching._pending) == 1)
+    os.rmdir(os.path.join(workspace.path, statepoint_id({"a": 1})))
+    finish = write_later(workspace, {"a": 1})
+    workspace.create({"a": 2})
+    eventually(lambda: receiver.values() == [2])
+    finish()
+    eventually(lambda: receiver.values() == [1, 2])
+
+
+def test_a_state_point_that_becomes_readable_is_told(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    path = os.path.join(workspace.path, statepoint_id({"a": 1}))
+    os.mkdir(path)
+    with open(os.path.join(path, SP_FILE), "w", encoding="utf-8") as file:
+        file.write('{"a"')
+        file.flush()
+        eventually(lambda: len(watching._pending) == 1)
+        file.write(": 1}")
+    eventually(lambda: receiver.values() == [1])
+
+
+def test_a_renamed_job_is_told_in_one_batch(workspace: Workspace, receiver: Receiver) -> None:
+    old = workspace.create({"a": 1})
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    try:
+        eventually(lambda: receiver.values() == [1])
+        new = statepoint_id({"a": 2})
+        with open(os.path.join(workspace.path, old, SP_FILE), "w", encoding="utf-8") as file:
+            json.dump({"a": 2}, file)
+        os.rename(os.path.join(workspace.path, old), os.path.join(workspace.path, new))
+        eventually(lambda: receiver.values() == [2])
+        assert [(change.id, change.record is None) for change in receiver.batches[-1]] == [(old, True), (new, False)]
+    finally:
+        made.stop()
+
+
+def test_a_pending_directory_renamed_to_its_final_name_is_told(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    finish = write_later(workspace, {"a": 1})
+    eventually(lambda: len(watching._pending) == 1)
+    finish_path = os.path.join(workspace.path, statepoint_id({"a": 1}))
+    target = os.path.join(workspace.path, statepoint_id({"a": 2}))
+    os.rename(finish_path, target)
+    with open(os.path.join(target, SP_FILE), "w", encoding="utf-8") as file:
+        json.dump({"a": 2}, file)
+    eventually(lambda: receiver.values() == [2])
+    eventually(lambda: len(watching._pending) == 0)
+    assert callable(finish)
+
+
+def test_a_storm_of_jobs_made_by_others_is_told_completely(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    makers = [
+        context.Process(target=create_many, args=(workspace.path, range(start, start + 1000))) for start in (0, 1000)
+    ]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    eventually(lambda: len(receiver.records) == 2000)
+    assert receiver.values() == list(range(2000))
+    eventually(lambda: len(watching._pending) == 0)
+
+
+def test_a_storm_of_removals_is_told_completely(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    create_many(workspace.path, range(500))
+    eventually(lambda: len(receiver.records) == 500)
+    for name in os.listdir(workspace.path):
+        shutil.rmtree(os.path.join(workspace.path, name))
+    eventually(lambda: not receiver.records)
+
+
+def test_an_overflow_of_the_event_queue_loses_nothing(
+    workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = workspace.create({"a": -1})
+    kept = workspace.create({"a": -2})
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.open()
+    receiver.records = {gone: workspace.read(gone), kept: workspace.read(kept)}
+    create_many(workspace.path, range(20))
+    shutil.rmtree(os.path.join(workspace.path, gone))
+    real = watcher.parse_events
+    told = []
+
+    def overflown(data: bytes) -> list[object]:
+        told.append(len(real(data)))
+        return [real(data)[0]._replace(wd=-1, mask=int(watcher.flags.Q_OVERFLOW), name="")]
+
+    monkeypatch.setattr(watcher, "parse_events", overflown)
+    made.start()
+    try:
+        eventually(lambda: receiver.values() == [-2, *range(20)])
+    finally:
+        made.stop()
+    assert told[0] > 20
+
+
+def test_a_missing_workspace_is_noticed_when_it_appears(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    workspace.create({"a": 1})
+    eventually(lambda: receiver.values() == [1])
+    shutil.rmtree(workspace.path)
+    eventually(lambda: not receiver.records)
+    os.mkdir(workspace.path)
+    workspace.create({"a": 2})
+    eventually(lambda: receiver.values() == [2])
+    workspace.create({"a": 3})
+    eventually(lambda: receiver.values() == [2, 3])
+
+
+def test_a_workspace_swapped_for_another_is_noticed(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver, tmp_path: Path
+) -> None:
+    workspace.create({"a": 1})
+    eventually(lambda: receiver.values() == [1])
+    (tmp_path / "other").mkdir()
+    Workspace(str(tmp_path / "other")).create({"a": 2})
+    os.rename(workspace.path, tmp_path / "before")
+    os.rename(tmp_path / "other", workspace.path)
+    eventually(lambda: receiver.values() == [2])
+    Workspace(str(tmp_path / "before")).create({"a": 4})
+    workspace.create({"a": 3})
+    eventually(lambda: receiver.values() == [2, 3])
+
+
+def test_a_workspace_below_a_renamed_directory_is_noticed(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "IDENTITY_S", 0.05)
+    monkeypatch.setattr(watcher, "POLL_S", 0.05)
+    (tmp_path / "p" / "workspace").mkdir(parents=True)
+    workspace = Workspace(str(tmp_path / "p" / "workspace"))
+    workspace.create({"a": 1})
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    try:
+        eventually(lambda: receiver.values() == [1])
+        os.rename(tmp_path / "p", tmp_path / "q")
+        eventually(lambda: not receiver.records)
+        os.rename(tmp_path / "q", tmp_path / "p")
+        eventually(lambda: receiver.values() == [1])
+    finally:
+        made.stop()
+
+
+def test_an_unreadable_workspace_is_not_an_empty_one(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.create({"a": 1})
+    eventually(lambda: receiver.values() == [1])
+    asked = []
+
+    def refuse(self: Workspace) -> Iterator[JobId]:
+        asked.append(1)
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workspace, "ids", refuse)
+        watching.reconcile()
+        eventually(lambda: len(asked) > 1)
+        assert receiver.values() == [1]
+    workspace.create({"a": 2})
+    eventually(lambda: receiver.values() == [1, 2])
+
+
+def test_an_error_in_the_receiver_loses_nothing(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    receiver.trouble = [ZeroDivisionError(), ZeroDivisionError()]
+    workspace.create({"a": 1})
+    eventually(lambda: receiver.values() == [1])
+    assert not receiver.trouble
+    assert len(receiver.threads) == 1
+
+
+def test_files_and_foreign_directories_are_ignored(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    for name in ("notes", "A" * 32, "0" * 31, ".tmp"):
+        os.mkdir(os.path.join(workspace.path, name))
+    with open(os.path.join(workspace.path, "f" * 32), "w", encoding="utf-8"):
+        pass
+    os.symlink(workspace.path, os.path.join(workspace.path, "e" * 32))
+    job = workspace.create({"a": 1})
+    eventually(lambda: job in receiver.records)
+    assert {change.id for batch in receiver.batches for change in batch if change.record} == {job}
+    assert len(watching._pending) == 0
+
+
+def test_a_known_job_without_its_state_point_file_stays(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    job = workspace.create({"a": 1})
+    eventually(lambda: job in receiver.records)
+    os.unlink(os.path.join(workspace.path, job, SP_FILE))
+    watching.reconcile()
+    other = workspace.create({"a": 2})
+    eventually(lambda: other in receiver.records)
+    assert receiver.values() == [1, 2]
+
+
+def test_many_pending_directories_share_a_bounded_number_of_watches(
+    workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "MAX_PENDING_WATCHES", 3)
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    try:
+        finishing = [write_later(workspace, {"a": number}) for number in range(10)]
+        eventually(lambda: len(made._pending) == 10)
+        assert made._pending.watches == 3
+        for finish in finishing:
+            finish()
+        eventually(lambda: receiver.values() == list(range(10)))
+        assert made._pending.watches == 0
+    finally:
+        made.stop()
+
+
+@pytest.mark.parametrize("code", [28, 24, 1])
+def test_without_watches_it_polls(
+    workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(self: object, path: str, mask: int) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(watcher.INotify, "add_watch", refuse)
+    monkeypatch.setattr(watcher, "POLL_S", 0.02)
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    try:
+        assert made.mode == "polling"
+        workspace.create({"a": 1})
+        eventually(lambda: receiver.values() == [1])
+    finally:
+        made.stop()
+
+
+def test_documents_are_read_where_asked_for(workspace: Workspace, receiver: Receiver) -> None:
+    job = workspace.create({"a": 1})
+    with open(os.path.join(workspace.path, job, "signac_job_document.json"), "w", encoding="utf-8") as file:
+        file.write('{"b": 2}')
+    made = WorkspaceWatcher(workspace, receiver, receiver.known, documents=True)
+    made.start()
+    try:
+        eventually(lambda: job in receiver.records)
+        assert receiver.records[job].document == {"b": 2}
+        with open(os.path.join(workspace.path, job, "signac_job_document.json"), "w", encoding="utf-8") as file:
+            file.write('{"b": 3}')
+        made.reconcile()
+        eventually(lambda: receiver.records[job].document == {"b": 3})
+    finally:
+        made.stop()
+
+
+def test_jobs_that_signac_makes_moves_and_removes_are_told(
+    watching: WorkspaceWatcher, receiver: Receiver, tmp_path: Path
+) -> None:
+    signac = pytest.importorskip("signac")
+    project = signac.init_project(str(tmp_path))
+    jobs = [project.open_job({"a": number}).init() for number in range(5)]
+    eventually(lambda: receiver.values() == [0, 1, 2, 3, 4])
+    jobs[0].update_statepoint({"a": 10}, overwrite=True)
+    jobs[1].statepoint = {"a": 11}
+    eventually(lambda: receiver.values() == [2, 3, 4, 10, 11])
+    jobs[2].remove()
+    eventually(lambda: receiver.values() == [3, 4, 10, 11])
+    assert receiver.records[JobId(jobs[0].id)].statepoint == {"a": 10}
+
+
+def test_stopping_twice_and_before_the_start_is_fine(workspace: Workspace, receiver: Receiver) -> None:
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.stop()
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    made.stop()
+    made.stop()
+    workspace.create({"a": 1})
+    assert not receiver.batches
+    with pytest.raises(RuntimeError):
+        made.start()
+
+
+def test_nothing_is_left_open(workspace: Workspace, receiver: Receiver) -> None:
+    def descriptors() -> list[str]:
+        return sorted(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    made = WorkspaceWatcher(workspace, receiver, receiver.known)
+    made.start()
+    write_later(workspace, {"a": 1})
+    eventually(lambda: len(made._pending) == 1)
+    made.stop()
+    assert descriptors() == before
