@@ -1,0 +1,32 @@
+"""What every test may use: the outcome of the test at hand, and the ``--driver`` option of the conformance suite."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+# Tests import ``tests.support``, and servers that they start import ``sigfs``, however pytest was started.
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+
+from tests.support import outcome  # noqa: E402 - needs the path above
+from tests.support.drivers import DRIVERS  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--driver",
+        action="append",
+        choices=DRIVERS,
+        help="run the conformance suite over this driver only (repeatable; all by default)",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    outcome.keep(item, report)
+    return report
