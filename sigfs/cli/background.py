@@ -23,7 +23,8 @@ import platformdirs
 import xxhash
 
 from sigfs.cli.exits import Exit, exit_code, message_of
-from sigfs.mount import MountReport, probe, report_from_json, report_to_json
+from sigfs.mount import MountReport, report_from_json, report_to_json
+from sigfs.mount.points import probe
 
 log = logging.getLogger(__name__)
 

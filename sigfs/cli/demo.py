@@ -18,8 +18,7 @@ import sigfs
 from sigfs.cli.app import say
 from sigfs.cli.exits import Exit
 from sigfs.errors import SigfsError
-from sigfs.mount import FS_TYPE, find_mount
-from sigfs.transports.unmount import unmount
+from sigfs.transports.mounts import FS_TYPE, mounted, unmount
 
 _STEP_S: Final = 60.0
 """No command of the session takes longer on any machine; a hung one ends the demo."""
@@ -133,12 +132,12 @@ def _shell(script: str, place: str) -> int:
 def _unmounted(mountpoint: str) -> bool:
     """See that nothing stays mounted, whatever happened; tell whether that is so."""
     for lazy in (False, True):
-        mount = find_mount(mountpoint)
+        mount = mounted(mountpoint)
         if mount is None or mount.type != FS_TYPE:
             return True
         with contextlib.suppress(SigfsError):
             unmount(mountpoint, lazy)
-    return find_mount(mountpoint) is None
+    return mounted(mountpoint) is None
 
 
 class _interruptible(contextlib.AbstractContextManager[None]):  # noqa: N801 - used like a function

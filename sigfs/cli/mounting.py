@@ -19,19 +19,11 @@ from sigfs.cli.options import parse_options
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.errors import MountBusy, MountError, MountPointError
 from sigfs.model.project import get_project
-from sigfs.mount import (
-    FS_TYPE,
-    MountOptions,
-    MountReport,
-    check_mountpoint,
-    find_mount,
-    probe,
-    resolve_mountpoint,
-    serve,
-)
+from sigfs.mount import MountOptions, MountReport, serve
+from sigfs.mount.points import check_mountpoint, probe
 from sigfs.query import format_text, parse_text
 from sigfs.transports.base import NAMES
-from sigfs.transports.unmount import Mount, mounts, unmount
+from sigfs.transports.mounts import FS_TYPE, Mount, mounted, mounts, resolve_mountpoint, unmount
 from sigfs.tree import LAYOUTS, Layout
 
 EXIT_S: Final = 30.0
@@ -133,12 +125,12 @@ def _run(
     """Serve, listed for ``sigfs status`` meanwhile."""
     registered: list[str | None] = []
 
-    def mounted(report: MountReport) -> None:
+    def on_mounted(report: MountReport) -> None:
         registered.append(registry.register(_registration(options, report, log_file)))
         ready(report)
 
     try:
-        return serve(options, mounted, progress)
+        return serve(options, on_mounted, progress)
     finally:
         for path in registered:
             registry.unregister(path)
@@ -211,7 +203,7 @@ def umount_command(paths: tuple[str, ...], lazy: bool, everything: bool) -> None
 
 def _umount(path: str, lazy: bool) -> None:
     mountpoint = resolve_mountpoint(path)
-    mount = find_mount(mountpoint)
+    mount = mounted(mountpoint)
     if mount is None or mount.type != FS_TYPE:
         what = f"{mount.type} is mounted there" if mount else "nothing is mounted there"
         raise MountPointError(f"{path} is no sigfs mount: {what}")

@@ -16,7 +16,7 @@ from sigfs.index.column import NO_JOBS, Column, Selection
 from sigfs.model.types import JobId, Json, Record
 from sigfs.query.evaluate import holds
 from sigfs.query.expr import And, Compare, Exists, Expr, Field, In, IsType, Match, Near, Not, Op, Or, Space, Where
-from sigfs.query.values import has_nan
+from sigfs.query.values import flatten, has_nan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 # Results kept per snapshot; a walk asks for each directory's selection several times in a row.
 _CACHE_LIMIT = 8192
+
+# Reading a job's value out of its record costs about as much as trying this many values of a column.
+_READ_COST = 8
 
 
 class Snapshot:
@@ -136,17 +139,25 @@ class Snapshot:
     def values(self, field: Field, selection: Selection) -> list[Json]:
         """Give the distinct values of *field* among *selection*, in typed order: one of each class of equal values.
 
-        Complexity: O(v log v) in the values v of the key; independent of the number of jobs.
+        Complexity: O(v log v) in the number v of the key's values or of the selected jobs, whichever is less.
         """
         column = self._leaves.get(field)
-        return column.distinct(selection) if column else []
+        if column is None:
+            return []
+        if len(selection) * _READ_COST < len(column):
+            return column.representatives(self._value(number, field) for number in selection & column.jobs)
+        return column.distinct(selection)
 
     def count_values(self, field: Field, selection: Selection) -> int:
         """Count the distinct values of *field* among *selection*."""
         column = self._leaves.get(field)
-        if column is None:
-            return 0
-        return len(column) if column.jobs.issubset(selection) else len(column.distinct(selection))
+        if column is not None and column.jobs.issubset(selection):
+            return len(column)
+        return len(self.values(field, selection))
+
+    def _value(self, number: int, field: Field) -> Json:
+        record = self._records[number]
+        return dict(flatten(record.statepoint if field.space is Space.SP else record.document))[field.key]
 
     def is_constant(self, field: Field, selection: Selection) -> bool:
         """Tell whether all of *selection* have one and the same value of the same type at *field*."""

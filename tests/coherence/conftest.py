@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sigfs.model.project import Project, init_project
-from sigfs.transports.unmount import mounted as mount_at
+from sigfs.transports.mounts import mounted as mount_at
 from tests.support import outcome
 from tests.support.server import require
 from tests.support.wait import wait_until

@@ -33,7 +33,7 @@ from sigfs.transports.kernel.notify import KernelNotifier
 from sigfs.transports.kernel.protocol import VERSION, Init, Opcode
 from sigfs.transports.kernel.server import Server
 from sigfs.transports.kernel.tracing import TracingDevice
-from sigfs.transports.unmount import mounted, unmount
+from sigfs.transports.mounts import mounted, unmount
 
 if TYPE_CHECKING:
     from sigfs.transports.base import MountSpec

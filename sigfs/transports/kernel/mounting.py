@@ -14,7 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import FuseUnavailable, MountError, MountPointError
-from sigfs.transports.unmount import fusermount, libc, unmount
+from sigfs.transports.mounts import fusermount, libc, unmount
 
 if TYPE_CHECKING:
     from sigfs.transports.base import MountSpec

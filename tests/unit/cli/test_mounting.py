@@ -16,7 +16,9 @@ from sigfs.cli.options import parse_options
 from sigfs.cli.output import printable
 from sigfs.errors import MountPointError
 from sigfs.model.project import init_project
-from sigfs.mount import MountReport, check_mountpoint, probe, report_from_json, report_to_json, resolve_mountpoint
+from sigfs.mount import MountReport, report_from_json, report_to_json
+from sigfs.mount.points import check_mountpoint, probe
+from sigfs.transports.mounts import resolve_mountpoint
 
 
 def test_options_are_those_of_mount() -> None:

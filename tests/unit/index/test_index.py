@@ -111,3 +111,15 @@ def test_check_notices_an_index_that_lies() -> None:
     index.check([record({"foo": 1}), record({"foo": 2})])
     with pytest.raises(AssertionError, match="differs"):
         index.check([record({"foo": 1})])
+
+
+def test_the_values_of_few_jobs_are_named_as_those_of_many() -> None:
+    index = make(*({"a": value} for i in range(50) for value in (i, float(i), str(i))), {"b": 1})
+    snapshot = index.snapshot()
+    field = Field(Space.SP, "a")
+    for query in ("a 7", "a 7.0", 'a "7"', "b", "a.$lt 3"):
+        few = snapshot.select(parse(query))
+        column = snapshot._leaves[field]
+        assert list(map(repr, snapshot.values(field, few))) == list(map(repr, column.distinct(few)))
+        assert snapshot.count_values(field, few) == len(column.distinct(few))
+    assert snapshot.values(field, snapshot.select(parse({"a": 7.0, "a.$type": "float"}))) == [7]

@@ -13,6 +13,9 @@ from typing import Final, NamedTuple
 
 from sigfs.errors import MountBusy, MountError
 
+FS_TYPE: Final = "fuse.sigfs"
+"""What a mounted project is called in /proc/self/mountinfo."""
+
 MNT_FORCE: Final = 1
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
@@ -67,32 +70,19 @@ def mounts() -> list[Mount]:
 
 def mounted(mountpoint: str) -> Mount | None:
     """Give what is mounted at *mountpoint* (the topmost), or None. Works for a dead mount and asks it nothing."""
-    return _find(mountpoint)[1]
+    where = resolve_mountpoint(mountpoint)
+    return next((mount for mount in reversed(mounts()) if mount.mountpoint == where), None)
 
 
-def _find(path: str) -> tuple[str, Mount | None]:
-    """Resolve the links in *path* and give it with what is mounted there.
+def resolve_mountpoint(path: str) -> str:
+    """Make *path* absolute and free of links.
 
     Its last component is looked at only if nothing is mounted there: a dead mount answers ENOTCONN, a hung one never.
     """
     directory, name = os.path.split(os.path.abspath(path))
-    resolved = os.path.join(os.path.realpath(directory), name)
-    listed = mounts()
-    for candidate in (resolved, None):
-        where = candidate or os.path.realpath(resolved)
-        found = next((mount for mount in reversed(listed) if mount.mountpoint == where), None)
-        if found:
-            return where, found
-    return resolved, None
-
-
-def is_dead(mountpoint: str) -> bool:
-    """Tell whether the server of the FUSE mount at *mountpoint* is gone without having been unmounted."""
-    try:
-        os.stat(mountpoint)
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    candidate = os.path.join(os.path.realpath(directory), name) if name else "/"
+    is_mounted = any(mount.mountpoint == candidate for mount in mounts())
+    return candidate if is_mounted else os.path.realpath(candidate)
 
 
 def unmount(mountpoint: str, lazy: bool = False, abort: bool = False) -> None:
@@ -111,7 +101,7 @@ def unmount(mountpoint: str, lazy: bool = False, abort: bool = False) -> None:
         MountBusy: in use, and not *lazy*.
         MountError: nothing is mounted there, not permitted, no fusermount3.
     """
-    path, _ = _find(mountpoint)
+    path = resolve_mountpoint(mountpoint)
     flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0)
     number = _umount2(path, flags | MNT_FORCE) if abort else errno.EPERM
     if number == errno.EPERM:

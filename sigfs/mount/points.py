@@ -1,0 +1,142 @@
+"""Where a project can be mounted, and whether what is mounted there lives.
+
+Owned here: what a mount point must be. Nothing here waits for a hung file system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from sigfs.errors import MountPointError
+from sigfs.transports.mounts import FS_TYPE, mounted, resolve_mountpoint, unmount
+
+PROBE_S: Final = 5.0
+"""How long a file system may take to answer before it is called hung."""
+
+Health: TypeAlias = Literal["alive", "dead", "hung"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a mount answered. ``jobs`` is None where it did not say."""
+
+    health: Health
+    jobs: int | None = None
+
+
+def probe(mountpoint: str, timeout_s: float = PROBE_S, *, jobs: bool = False) -> Probe:
+    """Ask the file system at *mountpoint* whether it is there and, if wanted, how many jobs it shows.
+
+    The question is asked by a child process, since whoever asks a hung file system hangs with it. Call it
+    where no other thread runs.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _ask(mountpoint, writable, jobs)
+        finally:
+            os._exit(0)
+    os.close(writable)
+    words: list[str] = []
+    try:
+        while len(words) < 2:
+            answered, _, _ = select.select([readable], [], [], max(0.0, deadline_s - time.monotonic()))
+            said = os.read(readable, 64) if answered else b""
+            if not said:
+                break
+            words += said.decode().split()
+    finally:
+        os.close(readable)
+        os.kill(child, signal.SIGKILL)
+        _reap(child)
+    match words:
+        case []:
+            return Probe("hung")
+        case ["dead", *_]:
+            return Probe("dead")
+        case ["alive", count]:
+            return Probe("alive", int(count))
+        case _:
+            return Probe("alive")
+
+
+def _ask(mountpoint: str, answer: int, jobs: bool) -> None:
+    try:
+        os.statvfs(mountpoint)  # unlike stat, never answered from the kernel's cache
+    except OSError as error:
+        os.write(answer, b"dead " if error.errno in (errno.ENOTCONN, errno.ECONNABORTED) else b"alive ")
+        return
+    os.write(answer, b"alive ")
+    if jobs:
+        with contextlib.suppress(OSError):
+            os.write(answer, os.getxattr(mountpoint, "user.sigfs.count"))
+
+
+def _reap(child: int) -> None:
+    """Collect a killed child; leave one that the kernel does not let go to the end of this process."""
+    deadline_s = time.monotonic() + 1
+    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < deadline_s:
+        time.sleep(0.001)
+
+
+def check_mountpoint(path: str, workspace: str) -> tuple[str, tuple[str, ...]]:
+    """See that a project can be mounted at *path*; clear a sigfs mount left there by a crash.
+
+    Returns:
+        The absolute path to mount at, and what the user should be told.
+
+    Raises:
+        MountPointError: saying what is wrong and what to do.
+    """
+    mountpoint = resolve_mountpoint(path)
+    notes = []
+    while (entry := mounted(mountpoint)) is not None and entry.type.startswith("fuse"):
+        health = probe(mountpoint).health
+        ours = entry.type == FS_TYPE
+        if ours and health == "dead":
+            unmount(mountpoint, lazy=True)
+            notes.append(f"cleared the mount that a server that is gone had left on {path}")
+        elif ours:
+            state = "mounted already" if health == "alive" else "mounted already, and its server does not answer"
+            raise MountPointError(
+                f"{path} is {state} (by sigfs, {entry.source}); unmount it with: sigfs umount {path}"
+                + ("" if health == "alive" else " --lazy")
+            )
+        elif health == "alive":
+            break
+        else:
+            raise MountPointError(
+                f"{path} is a {health} mount of {entry.type} ({entry.source}); "
+                f"unmount it with: fusermount3 -u -z {path}"
+            )
+    try:
+        names = os.listdir(mountpoint)
+    except FileNotFoundError:
+        raise MountPointError(f"{path} does not exist; make it with: mkdir -p {path}") from None
+    except NotADirectoryError:
+        raise MountPointError(f"{path} is not a directory; a mount point must be an empty one") from None
+    except OSError as error:
+        raise MountPointError(f"{path} cannot be used as a mount point: {error.strerror}") from None
+    below = os.path.realpath(workspace)
+    if _is_within(mountpoint, below):
+        raise MountPointError(f"{path} is inside the workspace {workspace}; choose a directory outside of it")
+    if _is_within(below, mountpoint):
+        raise MountPointError(f"{path} contains the workspace {workspace}, which the mount would hide; choose another")
+    if names:
+        raise MountPointError(f"{path} is not empty, and mounting would hide what it holds; choose an empty directory")
+    if not os.access(mountpoint, os.W_OK):
+        raise MountPointError(f"{path} is not writable for you, which mounting needs; choose a directory of your own")
+    return mountpoint, tuple(notes)
+
+
+def _is_within(path: str, directory: str) -> bool:
+    return os.path.commonpath([path, directory]) == directory

@@ -1,0 +1,149 @@
+"""Signals of the serving process.
+
+Owned here: how SIGTERM and SIGINT end a mount.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from sigfs.errors import MountBusy, MountError
+from sigfs.transports.mounts import Mount, mounted, unmount
+
+if TYPE_CHECKING:
+    from sigfs.transports.base import Transport
+
+log = logging.getLogger(__name__)
+
+_WAKE: Final = signal.SIGUSR2
+"""Sent to the thread that waits for signals to end it; from outside it means nothing."""
+
+GRACE_S: Final = 5.0
+"""How long a mount that was told to end keeps serving programs that still hold its files."""
+
+
+class Stopped(Exception):
+    """A signal came before there was anything to unmount."""
+
+
+class Signals:
+    """Ends the mount when SIGTERM or SIGINT comes.
+
+    The signals are blocked in all threads and taken by one that waits for them, so that no handler ever
+    interrupts a request, whatever binding runs the main thread. Life: ``block`` before any thread exists,
+    ``start``, ``mounted`` as soon as there is something to unmount, ``finish``.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()  # a signal has come
+        self._finished = threading.Event()  # serving is over
+        self._lock = threading.Lock()  # guards _mountpoint against mounting and unmounting at once
+        self._mountpoint: str | None = None  # None: not mounted yet
+        self._waited: frozenset[signal.Signals] = frozenset({signal.SIGTERM, signal.SIGINT, _WAKE})
+        self._before: set[signal.Signals | int] = set()
+
+    def block(self, *, daemon: bool) -> None:
+        """Block the signals here and so in all threads to come.
+
+        Args:
+            daemon: no terminal is there to hang up; otherwise its end unmounts too.
+        """
+        if daemon:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        else:
+            self._waited |= {signal.SIGHUP}
+        self._before = set(signal.pthread_sigmask(signal.SIG_BLOCK, self._waited))
+
+    def start(self) -> None:
+        """Begin to wait for the signals."""
+        self._thread = threading.Thread(target=self._run, name="sigfs-signals", daemon=True)
+        self._thread.start()
+
+    def mount(self, mountpoint: str, transport: Transport) -> None:
+        """Mount, unless a signal has come.
+
+        Raises:
+            Stopped: a signal has come.
+        """
+        with self._lock:
+            if self.asked.is_set():
+                raise Stopped
+            transport.mount()
+            self._mountpoint = mountpoint
+
+    def finish(self) -> None:
+        """Say that serving is over; give the signals back."""
+        self._finished.set()
+        if self._thread.is_alive():
+            signal.pthread_kill(self._thread.ident or 0, _WAKE)
+            self._thread.join()
+        while signal.sigtimedwait(self._waited, 0) is not None:
+            pass  # a signal that asked for what is done already
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+    def _run(self) -> None:
+        number: signal.Signals | int = _WAKE
+        while number == _WAKE:
+            number = signal.sigwait(self._waited)
+            if self._finished.is_set():
+                return
+        log.info("%s: unmounting", signal.Signals(number).name)
+        with self._lock:
+            self.asked.set()
+            mountpoint = self._mountpoint
+        if mountpoint is not None:
+            self._end(mountpoint)
+
+    def _end(self, mountpoint: str) -> None:
+        entry = mounted(mountpoint)
+        try:
+            unmount(mountpoint)
+        except MountBusy:
+            log.warning("%s is in use: it disappears now and ends in %g s", mountpoint, GRACE_S)
+            self._end_gently(mountpoint, entry)
+        except MountError as error:
+            log.warning("%s", error)
+            if mounted(mountpoint) is not None:
+                self._end_gently(mountpoint, entry)
+        if not self._finished.wait(GRACE_S):
+            _leave()
+
+    def _end_gently(self, mountpoint: str, entry: Mount | None) -> None:
+        """Take the mount out of the tree, go on serving who still holds files of it, then end for all."""
+        try:
+            unmount(mountpoint, lazy=True)
+        except MountError as error:
+            log.error("%s", error)
+        deadline_s = time.monotonic() + GRACE_S
+        while not self._finished.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
+            if signal.sigtimedwait(self._waited, min(left_s, 0.1)) is not None and not self._finished.is_set():
+                break  # asked again
+        if not self._finished.is_set() and not (entry is not None and _abort(entry.device)):
+            _leave()
+
+
+def _leave() -> None:
+    """End the process at once and with it the mount, whatever the transport waits for. Nothing unwritten is lost:
+    each write has been handed to the file below before it was answered."""
+    log.info("leaving those who still hold files of the mount")
+    logging.shutdown()
+    os._exit(0)
+
+
+def _abort(device: int) -> bool:
+    """End the kernel's side of a FUSE connection, so that whoever waits for it gets an error.
+
+    False where that is not possible: the control file system is not mounted, or not permitted.
+    """
+    try:
+        with open(f"/sys/fs/fuse/connections/{os.minor(device)}/abort", "w", encoding="ascii") as control:
+            control.write("1")
+    except OSError as error:
+        log.debug("no abort: %s", error)
+        return False
+    return True
