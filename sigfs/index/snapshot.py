@@ -136,6 +136,11 @@ class Snapshot:
         column = self._leaves.get(field)
         return column.jobs if column else NO_JOBS
 
+    def having_mapping(self, field: Field) -> Selection:
+        """Give the jobs that have a mapping with deeper keys at *field*."""
+        column = self._inner.get(field)
+        return column.jobs if column else NO_JOBS
+
     def values(self, field: Field, selection: Selection) -> list[Json]:
         """Give the distinct values of *field* among *selection*, in typed order: one of each class of equal values.
 
@@ -192,7 +197,7 @@ class Snapshot:
             case _ if expr.field.space is Space.ID:
                 return self._evaluate_id(expr)
             case Exists(field, present):
-                found = self.having(field) | self._having_inner(field)
+                found = self.having(field) | self.having_mapping(field)
                 return found if present else self.jobs - found
             case Compare(field, Op.EQ | Op.IS, value) if not isinstance(value.json, dict):
                 column = self._leaves.get(field)
@@ -208,7 +213,7 @@ class Snapshot:
         """Ask the reference evaluator once for each value: of one of the jobs that share it."""
         column = self._leaves.get(expr.field)
         shared = (entry.jobs for entry in column.entries() if self._holds(expr, entry.jobs.min())) if column else ()
-        inner_only = self._having_inner(expr.field) - self.having(expr.field)
+        inner_only = self.having_mapping(expr.field) - self.having(expr.field)
         mappings = (number for number in inner_only if self._holds(expr, number))
         return FrozenBitMap.union(FrozenBitMap(mappings), *shared)
 
@@ -221,10 +226,6 @@ class Snapshot:
 
     def _holds(self, expr: Expr, number: int) -> bool:
         return holds(expr, self._records[number])
-
-    def _having_inner(self, field: Field) -> Selection:
-        column = self._inner.get(field)
-        return column.jobs if column else NO_JOBS
 
     # For Index.check
 

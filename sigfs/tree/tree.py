@@ -141,18 +141,24 @@ class Tree:
         return snapshot.select(node.query)
 
     def _next_key(self, node: QueryNode, snapshot: Snapshot) -> Field | None:
+        """Give the key to list: the first in canonical order that is not settled and that some job has.
+
+        Not one at which some job has a mapping with deeper keys (``a`` beside ``a.b``): it has that key, though no
+        value of it, and would be below neither ``a/`` nor ``a@exists/false``. Deeper keys tell those jobs apart first.
+        """
         jobs = self._jobs(node, snapshot)
         for field in self._listed_keys(snapshot):
-            if field not in node.pinned and jobs.intersect(snapshot.having(field)):
+            having = snapshot.having(field)
+            if (
+                field not in node.pinned
+                and jobs.intersect(having)
+                and not jobs.intersect(snapshot.having_mapping(field) - having)
+            ):
                 return field
         return None
 
     def _listed_keys(self, snapshot: Snapshot) -> tuple[Field, ...]:
-        """Give the keys of the view in canonical order: fewest distinct values first, then by name.
-
-        A key that is a leaf in some jobs and a mapping in others (``a`` and ``a.b``) comes after its deeper keys:
-        by then the jobs that have the mapping are told apart, so ``a@exists/false`` means what it says.
-        """
+        """Give the keys of the view in canonical order: fewest distinct values first, then by name."""
 
         def compute() -> tuple[Field, ...]:
             view = self._jobs(self.root, snapshot)
@@ -162,13 +168,7 @@ class Tree:
                 for field in snapshot.fields()
                 if view.intersect(snapshot.having(field)) and (lists_constants or not snapshot.is_constant(field, view))
             )
-            fields = [field for _, field in ranked]
-            ordered: dict[Field, None] = {}
-            for field in fields:
-                deeper = f"{field.key}."
-                ordered.update(dict.fromkeys(other for other in fields if other.key.startswith(deeper)))
-                ordered[field] = None
-            return tuple(ordered)
+            return tuple(field for _, field in ranked)
 
         return snapshot.cached(("listed keys", self.layout, self.filter), compute)
 

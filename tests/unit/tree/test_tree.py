@@ -112,6 +112,14 @@ def test_equal_numbers_of_different_types_share_a_leaf_that_lists_job_ids() -> N
     assert paths(Tree(), *jobs) == [f"a/1/{ids[0]}", f"a/1/{ids[1]}", "a/2"]
 
 
+def test_jobs_that_no_listed_key_tells_apart_are_listed_by_id() -> None:
+    jobs: list[dict[str, object]] = [
+        {"a": 1, "a.b": 2},
+        {"a": {"b": 2}},
+    ]  # the first has a dot in a key, as no signac does
+    assert paths(Tree(), *jobs) == sorted(job_id(sp) for sp in jobs)
+
+
 def test_a_key_that_is_a_mapping_elsewhere_is_listed_after_its_deeper_keys() -> None:
     found = paths(Tree(), {"a": 5}, {"a": {"b": 1}}, {"a": {"c": 2}}, {})
     assert sorted(found) == ["a.b/1", "a.b@exists/false/a.c/2", "a.b@exists/false/a.c@exists/false/a/5",
