@@ -66,6 +66,10 @@ class QuerySyntaxError(SigfsError, ValueError):
         self.column = column
 
 
+class QueryTooCostly(SigfsError, TimeoutError):
+    """A regular expression needs longer than a query may take."""
+
+
 class MountError(SigfsError, OSError):
     """A file system cannot be mounted or unmounted."""
 

@@ -6,19 +6,23 @@ complete a word in a shell must not take the time to import everything.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
 
 from sigfs import __version__
 from sigfs.cli.exits import Exit, exit_code, message_of
+
+if TYPE_CHECKING:
+    from sigfs.model.workspace import Workspace
 
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -70,6 +74,7 @@ def near_match(word: str, words: Sequence[str] | dict[str, str] | frozenset[str]
 
 @click.group(
     cls=Commands,
+    invoke_without_command=True,
     context_settings=CONTEXT_SETTINGS,
     epilog="""\b
 Examples:
@@ -80,12 +85,16 @@ Examples:
 Documentation of a command: sigfs COMMAND --help""",
 )
 @click.version_option(__version__, "--version", prog_name="sigfs", message="%(prog)s %(version)s")
-def sigfs() -> None:
+@click.pass_context
+def sigfs(context: click.Context) -> None:
     """Show a signac data space as a live parameter tree.
 
     Paths are queries, files are the jobs' own: what is written below MNT/foo/42/ lands in the directory of the
     job whose state point has foo = 42.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(Exit.USAGE)
 
 
 def say(message: str) -> None:
@@ -93,9 +102,27 @@ def say(message: str) -> None:
     click.echo(f"sigfs: {message}", err=True)
 
 
-def show_logs(level: str) -> None:
-    """Send log messages of this level and above to stderr."""
+def unreadable_jobs(workspace: Workspace) -> str:
+    """Say how many directories are named like jobs and cannot be read as ones; empty if none is.
+
+    Complexity: reads every state point.
+    """
+    pending = list(workspace.pending())
+    if not pending:
+        return ""
+    (job_id, why), count = min(pending), len(pending)
+    if count == 1:
+        return f"1 directory of the workspace is named like a job, but cannot be read as one: {job_id}: {why}"
+    return (
+        f"{count} directories of the workspace are named like jobs, but cannot be read as ones; "
+        f"the first is {job_id}: {why}"
+    )
+
+
+def show_logs(level: str, without: Sequence[str] = ()) -> None:
+    """Send log messages of this level and above to stderr, but those that contain one of the words *without*."""
     handler = logging.StreamHandler()
+    handler.addFilter(lambda record: not any(words in record.msg for words in without))
     handler.setFormatter(logging.Formatter("sigfs: %(levelname)s: %(message)s"))
     root = logging.getLogger("sigfs")
     root.addHandler(handler)
@@ -116,7 +143,33 @@ def fail(error: BaseException, *, trace: bool = False) -> Exit:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with a code of ``sigfs.cli.exits``."""
+    _open_standard_streams()
+    # Who reads the output may have seen enough (``sigfs find | head``): end as every program does then.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(run(arguments))
+
+
+def _open_standard_streams() -> None:
+    """Give those of stdin, stdout and stderr that the caller has closed (``>&-``) to /dev/null.
+
+    Otherwise the next file that is opened would get their number, and a server would close it.
+    """
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+    os.close(null)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def ignoring_sigpipe() -> Iterator[None]:
+    """Within, a lost reader of messages does not end the process: for what must not stop half done."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -135,10 +188,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = Exit.USAGE if isinstance(error, click.UsageError) else Exit.FAILURE
     except (click.Abort, KeyboardInterrupt):
         code = Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough (``sigfs find | head``); keep the interpreter from complaining at its exit.
+    except (BrokenPipeError, SystemExit):
+        # Where SIGPIPE is ignored; click makes it a SystemExit. Keep the interpreter from complaining at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
+        code = Exit.PIPE
     except Exception as error:  # noqa: BLE001 - the last place where an error can be said
         code = fail(error)
     return int(code) if isinstance(code, int) else Exit.OK

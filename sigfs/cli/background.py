@@ -1,7 +1,8 @@
 """Putting a mount into the background: fork, wait for the verdict, report.
 
 Owned here: the pipe between the command and the server it starts. The server writes lines of JSON, each an object
-with one key: ``progress`` [done, total], then ``ready`` (a ``MountReport``) or ``error`` [message, exit code].
+with one key: ``progress`` [done, total] and ``note`` (a message), then ``ready`` (a ``MountReport``) or ``error``
+[message, exit code].
 The fork comes before any thread exists.
 """
 
@@ -23,6 +24,7 @@ import platformdirs
 import xxhash
 
 from sigfs.cli.exits import Exit, exit_code, message_of
+from sigfs.cli.registry import registrations
 from sigfs.mount import MountReport, report_from_json, report_to_json
 from sigfs.mount.points import probe
 
@@ -43,8 +45,12 @@ class StartFailed(Exception):
         self.code = code
 
 
-Server = Callable[[Callable[[MountReport], None], Callable[[int, int], None]], int]
-"""Mounts and serves; calls back with the report when ready, and with (done, total) before."""
+Server = Callable[[Callable[[MountReport], None], Callable[[int, int], None], Callable[[str], None]], int]
+"""Mounts and serves; calls back with the report when ready, and before with (done, total) and with messages that the
+user should see."""
+
+KEPT_S: Final = 30 * 86400.0
+"""How long the log of a mount point that is not used any more is kept."""
 
 
 def log_file_of(mountpoint: str) -> str:
@@ -54,7 +60,9 @@ def log_file_of(mountpoint: str) -> str:
     return os.path.join(platformdirs.user_log_dir("sigfs", appauthor=False), f"{name}-{digest}.log")
 
 
-def start(server: Server, mountpoint: str, log_file: str, progress: Callable[[int, int], None]) -> MountReport:
+def start(
+    server: Server, mountpoint: str, log_file: str, progress: Callable[[int, int], None], note: Callable[[str], None]
+) -> MountReport:
     """Run *server* in a process of its own until it says that it is ready and the mount point answers.
 
     Raises:
@@ -69,7 +77,7 @@ def start(server: Server, mountpoint: str, log_file: str, progress: Callable[[in
         _become_server(server, writable, log_file)
     os.close(writable)
     try:
-        report = _verdict(readable, progress, log_file)
+        report = _verdict(readable, progress, note, log_file)
         answer = probe(mountpoint, ANSWER_S).health
         if answer != "alive":
             raise StartFailed(f"{mountpoint} is mounted but {answer}; the log is {log_file}", Exit.FAILURE)
@@ -79,12 +87,16 @@ def start(server: Server, mountpoint: str, log_file: str, progress: Callable[[in
     return report
 
 
-def _verdict(readable: int, progress: Callable[[int, int], None], log_file: str) -> MountReport:
+def _verdict(
+    readable: int, progress: Callable[[int, int], None], note: Callable[[str], None], log_file: str
+) -> MountReport:
     with open(readable, encoding="ascii") as lines:
         for line in lines:
             match json.loads(line):
                 case {"progress": [int(done), int(total)]}:
                     progress(done, total)
+                case {"note": str(message)}:
+                    note(message)
                 case {"ready": str(report)}:
                     return report_from_json(report)
                 case {"error": [str(message), int(code)]}:
@@ -111,7 +123,7 @@ def _become_server(server: Server, writable: int, log_file: str) -> NoReturn:
     code: int = Exit.INTERNAL
     try:
         _detach(writable)
-        _log_to(log_file)
+        without_log = _log_to(log_file)
         with open(writable, "w", encoding="ascii") as channel:
 
             def tell(key: str, value: object) -> None:
@@ -124,8 +136,12 @@ def _become_server(server: Server, writable: int, log_file: str) -> NoReturn:
                 with contextlib.suppress(OSError):
                     channel.close()
 
+            if without_log:
+                tell("note", f"there will be no log: {without_log}")
             try:
-                code = server(ready, lambda done, total: tell("progress", [done, total]))
+                code = server(
+                    ready, lambda done, total: tell("progress", [done, total]), lambda said: tell("note", said)
+                )
                 tell("error", ["ended by a signal before it was mounted", int(Exit.INTERRUPTED)])
             except BaseException as error:
                 code = exit_code(error)
@@ -153,19 +169,36 @@ def _detach(kept: int) -> None:
                 os.close(int(name))
 
 
-def _log_to(log_file: str) -> None:
+def _log_to(log_file: str) -> str:
+    """Send log messages to a file; say why where that is impossible."""
+    trouble = ""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     try:
         os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
+        prune_logs(os.path.dirname(log_file))
         handler: logging.Handler = logging.handlers.RotatingFileHandler(
             log_file, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
         )
-    except OSError:
+    except OSError as error:
         handler = logging.NullHandler()
+        trouble = message_of(error)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     threading.excepthook = _log_thread_error
+    return trouble
+
+
+def prune_logs(directory: str) -> None:
+    """Remove the logs of mount points where nobody has mounted for ``KEPT_S``."""
+    in_use = {server.log_file for server in registrations()}
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            path = entry.path.removesuffix(".1")
+            if path.endswith(".log") and path not in in_use:
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT_S:
+                        os.unlink(entry.path)
 
 
 def _log_thread_error(error: threading.ExceptHookArgs) -> None:

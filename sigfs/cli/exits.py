@@ -31,6 +31,7 @@ class Exit(IntEnum):
     BUSY = 7
     INTERNAL = 70
     INTERRUPTED = 130
+    PIPE = 141
 
 
 TABLE: Final[tuple[tuple[type[BaseException], Exit], ...]] = (

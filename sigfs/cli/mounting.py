@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -11,23 +12,31 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from sigfs.cli import background, registry
-from sigfs.cli.app import fail, say, show_logs
+from sigfs.cli.app import fail, ignoring_sigpipe, say, show_logs, unreadable_jobs
 from sigfs.cli.exits import Exit
-from sigfs.cli.options import parse_options
+from sigfs.cli.options import EMPTY_PATH, SETTINGS, SWITCHES, VFS_FLAGS, parse_options
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.errors import MountBusy, MountError, MountPointError
-from sigfs.model.project import get_project
+from sigfs.model.config import find_config
+from sigfs.model.project import Project, get_project
 from sigfs.mount import MountOptions, MountReport, serve
 from sigfs.mount.points import check_mountpoint, probe
 from sigfs.query import format_text, parse_text
+from sigfs.query.expr import EVERYTHING
 from sigfs.transports.base import NAMES
 from sigfs.transports.mounts import FS_TYPE, Mount, mounted, mounts, resolve_mountpoint, unmount
 from sigfs.tree import LAYOUTS, Layout
 
+log = logging.getLogger(__name__)
+
 EXIT_S: Final = 30.0
 """How long ``umount`` waits for the server to end."""
+
+PATIENCE_S: Final = 2.0
+"""How long ``umount`` waits without a word."""
 
 STATUS_S: Final = 2.0
 """How long ``status`` waits for one mount to answer."""
@@ -35,12 +44,43 @@ STATUS_S: Final = 2.0
 _SHOWN_KEYS: Final = 12
 
 
-class MountPath(click.Path):
-    """A path that completes as one, and is not touched: whoever touches a hung mount hangs."""
+class DirectoryPath(click.Path):
+    """A directory that completes as one, and is not touched: whoever touches a hung mount hangs."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+    def __init__(self) -> None:
+        """Make the type."""
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Take the path as it is."""
+        if not value:
+            self.fail(EMPTY_PATH, param, ctx)
         return value
+
+
+class MountedPath(DirectoryPath):
+    """A mount point of sigfs; completes as one."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Name the mounts; leave what is no beginning of one to the shell."""
+        found = sorted({mount.mountpoint for mount in mounts() if mount.type == FS_TYPE})
+        here = os.getcwd().rstrip("/") + "/"
+        spelled = [path.removeprefix(here) if not incomplete.startswith("/") else path for path in found]
+        named = [CompletionItem(path) for path in spelled if path.startswith(incomplete)]
+        return named or super().shell_complete(ctx, param, incomplete)
+
+
+class MountOptionWords(click.types.StringParamType):
+    """The value of ``-o``, which completes its last word."""
+
+    name = "options"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Complete the name of an option, or one of the values of a setting that has few."""
+        before, comma, word = incomplete.rpartition(",")
+        words = [*SWITCHES, *VFS_FLAGS, *(f"{name}=" for name in SETTINGS)]
+        words += [f"layout={name}" for name in LAYOUTS] + [f"transport={name}" for name in NAMES]
+        return [CompletionItem(before + comma + each) for each in sorted(words) if each.startswith(word)]
 
 
 # mount
@@ -57,15 +97,22 @@ Examples:
   sigfs mount -d ~/project ~/mnt      in the foreground, each request logged
 \b
 Options of -o: ro rw allow_other passthrough nopassthrough transport=NAME layout=NAME
-  entry_timeout=S attr_timeout=S and the flags of mount(8) (noexec, noatime, ...)""",
+  filter=QUERY entry_timeout=S attr_timeout=S and the flags of mount(8) (noexec, noatime, ...)""",
 )
-@click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, required=True, type=MountPath())
+@click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, required=True, type=DirectoryPath())
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts.")
 @click.option("-d", "--debug", is_flag=True, help="As -f, and log each request.")
-@click.option("-o", "texts", metavar="OPTIONS", multiple=True, help="Options as in mount(8), comma separated.")
+@click.option(
+    "-o",
+    "texts",
+    metavar="OPTIONS",
+    multiple=True,
+    type=MountOptionWords(),
+    help="Options as in mount(8), comma separated.",
+)
 @click.option("-r", "--read-only", is_flag=True, help="As -o ro.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="auto: list only keys that differ; full: list all.")
-@click.option("--filter", "filter_text", metavar="QUERY", default="", help="Show only the jobs that this holds for.")
+@click.option("--filter", "filter_text", metavar="QUERY", help="Show only the jobs that this holds for.")
 @click.option("--transport", type=click.Choice(NAMES), help="How to talk to the kernel.")
 def mount_command(
     paths: tuple[str, ...],
@@ -74,7 +121,7 @@ def mount_command(
     texts: tuple[str, ...],
     read_only: bool,
     layout: Layout | None,
-    filter_text: str,
+    filter_text: str | None,
     transport: str | None,
 ) -> None:
     """Show the jobs of a project as a tree of directories below MNT, an empty directory.
@@ -90,30 +137,55 @@ def mount_command(
         chosen["layout"] = layout
     if transport is not None:
         chosen["transport"] = transport
-    query = parse_text(filter_text)
-    project = get_project(paths[0] if len(paths) == 2 else None)
+    if filter_text is not None:
+        chosen["filter"] = parse_text(filter_text)
+    shown_filter = format_text(chosen.get("filter", EVERYTHING))
     shown = paths[-1]
+    project = _project_of(paths)
     mountpoint, notes = check_mountpoint(shown, project.workspace.path)
     for note in notes:
         say(note)
     foreground = foreground or debug
-    options = MountOptions(
-        project=project.root, mountpoint=mountpoint, filter=query, debug=debug, daemon=not foreground, **chosen
-    )
+    options = MountOptions(project=project.root, mountpoint=mountpoint, debug=debug, daemon=not foreground, **chosen)
     if foreground:
-        show_logs("DEBUG" if debug else "INFO")
-        code = _run(options, None, lambda report: _greet(report, shown, filter_text), lambda done, total: None)  # noqa: ARG005
+        # The greeting says that it is mounted, the log need not.
+        show_logs("DEBUG" if debug else "INFO", without=() if debug else ("is mounted on",))
+        with ignoring_sigpipe():
+            code = _run(
+                options,
+                None,
+                lambda report: _greet(report, shown, shown_filter),
+                lambda done, total: None,  # noqa: ARG005
+                lambda said: None,  # noqa: ARG005 - the log is on the terminal
+            )
         click.get_current_context().exit(code)
     log_file = background.log_file_of(mountpoint)
     try:
-        with background.progress_bar("reading jobs") as progress:
+        with ignoring_sigpipe(), background.progress_bar("reading jobs") as progress:
             report = background.start(
-                lambda ready, progress: _run(options, log_file, ready, progress), mountpoint, log_file, progress
+                lambda ready, progress, note: _run(options, log_file, ready, progress, note),
+                mountpoint,
+                log_file,
+                progress,
+                say,
             )
     except background.StartFailed as failure:
         say(str(failure))
         click.get_current_context().exit(failure.code)
-    _greet(report, shown, filter_text)
+    _greet(report, shown, shown_filter)
+
+
+def _project_of(paths: Sequence[str]) -> Project:
+    """Open the project to mount: the one that is named, or that of the working directory."""
+    if len(paths) == 2:
+        return get_project(paths[0])
+    path = paths[0]
+    if mounted(path) is None and find_config(os.path.abspath(path)) is not None:
+        quoted = shlex.quote(path)
+        raise click.UsageError(
+            f"{path} is a project; give a mount point too: sigfs mount {quoted} MNT", click.get_current_context()
+        )
+    return get_project(None)
 
 
 def _run(
@@ -121,12 +193,23 @@ def _run(
     log_file: str | None,
     ready: Callable[[MountReport], None],
     progress: Callable[[int, int], None],
+    note: Callable[[str], None],
 ) -> int:
-    """Serve, listed for ``sigfs status`` meanwhile."""
+    """Serve, listed for ``sigfs status`` meanwhile.
+
+    Args:
+        note: told what the user should know beside the log.
+    """
     registered: list[str | None] = []
 
     def on_mounted(report: MountReport) -> None:
         registered.append(registry.register(_registration(options, report, log_file)))
+        if registered[-1] is None:
+            note("the mount is not listed for sigfs status, and sigfs umount cannot wait for its server")
+        unreadable = _unreadable(options, report)
+        if unreadable:
+            log.warning("%s", unreadable)
+            note(unreadable)
         ready(report)
 
     try:
@@ -134,6 +217,17 @@ def _run(
     finally:
         for path in registered:
             registry.unregister(path)
+
+
+def _unreadable(options: MountOptions, report: MountReport) -> str:
+    """Say which directories are no jobs of the view though they are named like jobs; empty if none is.
+
+    Complexity: one listing of the workspace if it has as many jobs as the view, else reads all state points.
+    """
+    workspace = get_project(options.project).workspace
+    if sum(1 for _ in workspace.ids()) == report.jobs:
+        return ""
+    return unreadable_jobs(workspace)
 
 
 def _registration(options: MountOptions, report: MountReport, log_file: str | None) -> registry.Registration:
@@ -184,7 +278,7 @@ Examples:
   sigfs umount --lazy ~/mnt           even if it is in use
   sigfs umount --all                  all of yours""",
 )
-@click.argument("paths", metavar="[MNT]...", nargs=-1, type=MountPath())
+@click.argument("paths", metavar="[MNT]...", nargs=-1, type=MountedPath())
 @click.option("-l", "--lazy", is_flag=True, help="Take it away now; its server ends with its last user.")
 @click.option("-a", "--all", "everything", is_flag=True, help="All sigfs mounts.")
 def umount_command(paths: tuple[str, ...], lazy: bool, everything: bool) -> None:
@@ -192,17 +286,19 @@ def umount_command(paths: tuple[str, ...], lazy: bool, everything: bool) -> None
     if bool(paths) == everything:
         raise click.UsageError("expected MNT, or --all", click.get_current_context())
     wanted = [mount.mountpoint for mount in reversed(mounts()) if mount.type == FS_TYPE] if everything else list(paths)
+    resolved = [(path, resolve_mountpoint(path)) for path in wanted]
+    os.chdir("/")  # lest the working directory of this very process keeps a mount busy
     code = Exit.OK
-    for path in wanted:
-        try:
-            _umount(path, lazy)
-        except MountError as error:
-            code = fail(error)
+    with ignoring_sigpipe():
+        for path, mountpoint in resolved:
+            try:
+                _umount(path, mountpoint, lazy)
+            except MountError as error:
+                code = fail(error)
     click.get_current_context().exit(code)
 
 
-def _umount(path: str, lazy: bool) -> None:
-    mountpoint = resolve_mountpoint(path)
+def _umount(path: str, mountpoint: str, lazy: bool) -> None:
     mount = mounted(mountpoint)
     if mount is None or mount.type != FS_TYPE:
         what = f"{mount.type} is mounted there" if mount else "nothing is mounted there"
@@ -214,9 +310,13 @@ def _umount(path: str, lazy: bool) -> None:
         raise MountBusy(_busy(path, mountpoint)) from None
     if server is None or lazy:
         return
-    deadline_s = time.monotonic() + EXIT_S
+    begun_s = time.monotonic()
+    told = False
     while server.alive:
-        if time.monotonic() > deadline_s:
+        if not told and time.monotonic() - begun_s > PATIENCE_S:
+            say(f"waiting for process {server.pid}, which serves {path}, to end")
+            told = True
+        if time.monotonic() - begun_s > EXIT_S:
             raise MountError(f"{path} is unmounted, but its server (process {server.pid}) has not ended")
         time.sleep(0.01)
 
@@ -225,7 +325,11 @@ def _busy(path: str, mountpoint: str) -> str:
     found = list(find_holders(mountpoint))
     lines = [f"  {holder.pid} {holder.name} ({', '.join(holder.uses)})" for holder in found]
     if not lines:
-        lines = ["  a process that you may not look into; try again as root"]
+        lines = [
+            "  nobody that can be seen: it may have ended, or be in another mount namespace"
+            if os.geteuid() == 0
+            else "  a process that you may not look into; try again as root"
+        ]
     return "\n".join(
         [
             f"{path} is in use by:",
@@ -301,7 +405,7 @@ Examples:
   sigfs status --json | jq '.[].jobs'
   sigfs status ~/mnt                  exit code 1 unless it is mounted and answers""",
 )
-@click.argument("path", metavar="[MNT]", required=False, type=MountPath())
+@click.argument("path", metavar="[MNT]", required=False, type=MountedPath())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list of objects.")
 def status_command(path: str | None, as_json: bool) -> None:
     """List the sigfs mounts of this machine and whether they answer."""

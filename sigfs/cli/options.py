@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypedDict, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
 import click
 
 from sigfs.cli.app import near_match
+from sigfs.errors import QuerySyntaxError
+from sigfs.query import Expr, parse_text
 from sigfs.transports.base import NAMES
 from sigfs.tree import LAYOUTS, Layout
 
 T = TypeVar("T", bound=str)
+
+EMPTY_PATH: Final = "an empty path names nothing; the working directory is ."
 
 VFS_FLAGS: Final = frozenset({
     "async", "atime", "dev", "diratime", "dirsync", "exec", "lazytime", "noatime", "nodev", "nodiratime", "noexec",
@@ -34,7 +38,24 @@ REFUSED: Final = {
 }
 
 SWITCHES: Final = frozenset({"allow_other", "nopassthrough", "passthrough", "ro", "rw"})
-SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "layout", "transport"})
+SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "filter", "layout", "transport"})
+
+MAX_TIMEOUT_S: Final = 1e9
+"""What still fits into all transports' arithmetic: 31 years."""
+
+
+class DirectoryName(click.Path):
+    """A path that may be a directory or nothing yet, and is not empty."""
+
+    def __init__(self) -> None:
+        """Make the type."""
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See that it says something."""
+        if not value:
+            self.fail(EMPTY_PATH, param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Chosen(TypedDict, total=False):
@@ -46,6 +67,7 @@ class Chosen(TypedDict, total=False):
     entry_timeout_s: float
     attr_timeout_s: float
     layout: Layout
+    filter: Expr
     transport: str
     options: tuple[str, ...]
 
@@ -78,6 +100,8 @@ def parse_options(texts: Iterable[str]) -> Chosen:
         else:
             near = near_match(name, SWITCHES | SETTINGS | VFS_FLAGS | IGNORED)
             hint = f"; did you mean {near}?" if near else ""
+            if "filter" in chosen:
+                hint += "; a filter that contains a comma goes into --filter"
             raise click.BadParameter(f"no option {name!r}{hint}", param_hint="-o")
     if generic:
         chosen["options"] = tuple(dict.fromkeys(generic))
@@ -100,6 +124,13 @@ def _set(chosen: Chosen, name: str, value: str) -> None:
             chosen["entry_timeout_s"] = _seconds(name, value)
         case "attr_timeout":
             chosen["attr_timeout_s"] = _seconds(name, value)
+        case "filter":
+            try:
+                chosen["filter"] = parse_text(value)
+            except QuerySyntaxError as error:
+                raise click.BadParameter(
+                    f"filter=: {error}; a filter that contains a comma goes into --filter", param_hint="-o"
+                ) from None
         case "layout":
             chosen["layout"] = _one_of(name, value, LAYOUTS)
         case "transport":
@@ -118,6 +149,8 @@ def _seconds(name: str, value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise click.BadParameter(f"{name}= is a number of seconds, not {value!r}", param_hint="-o")
+    if not 0 <= seconds < MAX_TIMEOUT_S:
+        raise click.BadParameter(
+            f"{name}= is a number of seconds from 0 to less than {MAX_TIMEOUT_S:,.0f}, not {value!r}", param_hint="-o"
+        )
     return seconds

@@ -24,22 +24,28 @@ def print_json(value: object) -> None:
 
 
 def print_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on a terminal; otherwise lines of tab-separated cells below a line of headings."""
-    if not sys.stdout.isatty():
-        for cells in ([column.name for column in columns], *rows):
-            click.echo(os.fsencode("\t".join(printable(cell) for cell in cells)))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print a table on a terminal; otherwise lines of tab-separated cells below a line of headings.
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(printable(column.name)), overflow="fold")
-    for cells in rows:
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console().print(table)
+    A table is as wide as what it shows, as that of ps or findmnt: an id or a path that is cut is of no use.
+    """
+    lines = [[printable(cell) for cell in cells] for cells in ([column.name for column in columns], *rows)]
+    for text in _aligned(lines) if sys.stdout.isatty() else ["\t".join(cells) for cells in lines]:
+        click.echo(os.fsencode(text))
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Pad the cells of each column to its widest, in cells of a terminal.
+
+    >>> _aligned([["id", "k", "v"], ["abc", "", "1"]])
+    ['id   k  v', 'abc     1']
+    """
+    from rich.cells import cell_len
+
+    widths = [max(cell_len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in lines
+    ]
 
 
 def printable(cell: str) -> str:

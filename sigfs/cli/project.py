@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
-from sigfs.cli.app import say
+from sigfs.cli.app import say, unreadable_jobs
+from sigfs.cli.options import DirectoryName
 from sigfs.cli.output import Column, print_json, print_rows
-from sigfs.errors import InvalidStatePoint, QuerySyntaxError
+from sigfs.errors import InvalidStatePoint, QuerySyntaxError, SigfsError
 from sigfs.model.project import Project, get_project, init_project
 from sigfs.model.statepoint import load_json, statepoint_id, validate
 from sigfs.model.types import Json, Record
 from sigfs.query import Expr, holds, needs_documents, parse_text, parse_tokens
-from sigfs.query.expr import Field, Space
-from sigfs.query.tokens import format_value, parse_key, parse_value
+from sigfs.query.evaluate import fields
+from sigfs.query.expr import Exists, Field, Space
+from sigfs.query.tokens import format_key, format_value, parse_key, parse_value
 from sigfs.query.values import flatten
 
 project_option = click.option(
@@ -25,12 +32,34 @@ project_option = click.option(
     "--project",
     "project_path",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=DirectoryName(),
     help="The project; default: found upward from the working directory.",
 )
 
 _NEGATIVE = re.compile(r"-(?:\.?\d|Infinity$)")
 _MARK = "\0"  # cannot be in an argument
+
+
+_COMPLETED_JOBS: Final = 200
+"""How many jobs the completion of keys looks at."""
+
+
+class QueryWord(click.types.StringParamType):
+    """A word of a query, which completes as a key where a key is due."""
+
+    name = "query"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Name the keys of the first jobs."""
+        if len(ctx.params.get(param.name or "") or ()) % 2:
+            return []
+        try:
+            changes = get_project(ctx.params.get("project_path")).workspace.scan()
+            some = [change.record for change in islice(changes, _COMPLETED_JOBS) if change.record]
+        except (SigfsError, OSError):
+            return []
+        keys = {Field(Space.SP, key) for record in some for key, _ in flatten(record.statepoint)}
+        return [CompletionItem(key) for key in sorted(map(format_key, keys)) if key.startswith(incomplete)]
 
 
 class QueryCommand(click.Command):
@@ -60,7 +89,7 @@ Examples:
   sigfs init data --name "Phase diagram"
 The project can be opened by signac 2 as well.""",
 )
-@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
+@click.argument("directory", metavar="[DIR]", default=".", type=DirectoryName())
 @click.option("--name", help="A name for the project, kept in its document.")
 def init_command(directory: str, name: str | None) -> None:
     """Make a directory a project."""
@@ -114,10 +143,40 @@ def _statepoint_of(words: Sequence[str]) -> Json:
                 f"expected KEY=VALUE, a JSON mapping or -, found {word!r}", click.get_current_context()
             )
         try:
-            _put(statepoint, key.split("."), parse_value(token))
+            value = parse_value(token)
+            field, operator = parse_key(key)
         except QuerySyntaxError as error:
             raise InvalidStatePoint(f"{key}: {error}") from None
+        keys = field.key.split(".")
+        if field.space is Space.ID:
+            raise InvalidStatePoint(
+                f"{key}: the id follows from the state point; a key of that name is written sp.{key}"
+            )
+        if field.space is Space.DOC:
+            raise InvalidStatePoint(
+                f"{key} is a key of the document, which no state point has; "
+                f"if it is meant as it stands: {_as_argument(key, value)}"
+            )
+        if operator or any(part.startswith("$") for part in keys) or _has_operator(value):
+            raise InvalidStatePoint(
+                f"{word}: operators are for queries; if it is meant as it stands: {_as_argument(key, value)}"
+            )
+        _put(statepoint, keys, value)
     return statepoint
+
+
+def _has_operator(value: Json) -> bool:
+    """Tell whether a mapping within *value* has a key like ``$gt``."""
+    if isinstance(value, dict):
+        return any(key.startswith("$") or _has_operator(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(_has_operator(inner) for inner in value)
+
+
+def _as_argument(key: str, value: Json) -> str:
+    """Spell the command that sets *key* as it stands."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return f"sigfs job {shlex.quote(json.dumps(value))}"
 
 
 def _json_mapping(data: bytes, where: str) -> Json:
@@ -158,7 +217,7 @@ Examples:
   sigfs find foo 42 --path | xargs -d '\\n' du -s
 Nothing found is no error: the exit code is 0.""",
 )
-@click.argument("words", metavar="[QUERY]...", nargs=-1)
+@click.argument("words", metavar="[QUERY]...", nargs=-1, type=QueryWord())
 @click.option(
     "--sp",
     "sp_keys",
@@ -193,9 +252,16 @@ def find_command(
     query = query_of(words)
     project = get_project(project_path)
     documents = doc_keys is not None or needs_documents(query)
-    changes = project.workspace.scan(documents=documents)
-    found = [change.record for change in changes if change.record is not None and holds(query, change.record)]
+    asked = [*fields(query), *_asked(Space.SP, sp_keys), *_asked(Space.DOC, doc_keys)]
+    unknown = dict.fromkeys(field for field in asked if field.space is not Space.ID)
+    found, count = [], 0
+    for record in _records(project, documents):
+        count += 1
+        unknown = dict.fromkeys(field for field in unknown if not holds(Exists(field), record))
+        if holds(query, record):
+            found.append(record)
     found.sort(key=lambda record: record.id)
+    _say_what_is_missing(project, list(unknown), count)
     if as_json:
         print_json([_as_json(project, record, sp_keys, doc_keys, as_path) for record in found])
         return
@@ -217,12 +283,36 @@ def find_command(
     print_rows(headings, rows)
 
 
+def _records(project: Project, documents: bool) -> Iterator[Record]:
+    for change in project.workspace.scan(documents=documents):
+        if change.record is not None:
+            yield change.record
+
+
+def _say_what_is_missing(project: Project, unknown: Sequence[Field], count: int) -> None:
+    """Say which directories are no jobs, and which keys no job has: what a list of jobs does not show.
+
+    Args:
+        count: how many jobs have been read.
+    """
+    if sum(1 for _ in project.workspace.ids()) != count and (unreadable := unreadable_jobs(project.workspace)):
+        say(unreadable)
+    for field in unknown if count else ():
+        key, equals, value = field.key.partition("=")
+        meant = f"; did you mean: {format_key(Field(field.space, key))} {value}?" if equals and key else ""
+        say(f"no job has the key {format_key(field)!r}{meant}")
+
+
 def _path_of(project: Project, record: Record) -> str:
     return os.path.join(project.workspace.path, record.id)
 
 
 def _keys(keys: str) -> list[str]:
     return [key.strip() for key in keys.split(",") if key.strip()]
+
+
+def _asked(space: Space, keys: str | None) -> list[Field]:
+    return [_field(space, key) for key in _keys(keys or "")]
 
 
 def _columns(space: Space, keys: str | None, mappings: Iterable[object]) -> list[Field]:

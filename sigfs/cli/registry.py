@@ -60,15 +60,22 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def directory() -> str:
-    """Name the directory of the files; it need not be there."""
-    if os.geteuid() == 0:
-        return "/run/sigfs"
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    if os.path.isdir(runtime):
-        return os.path.join(runtime, "sigfs")
-    # No login session (cron, containers). The home directory may be shared by hosts: see _boot.
-    return os.path.join(platformdirs.user_state_dir("sigfs", appauthor=False), "run")
+def directories() -> list[str]:
+    """Name all directories where a server of this user may have written its file, whatever its environment was.
+
+    A server takes the first that is possible.
+    """
+    user = os.geteuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    # The last is for where there is no login session (cron, containers). The home directory may be shared by
+    # hosts: see _boot.
+    found = [
+        *(["/run/sigfs"] if user == 0 else []),
+        f"/run/user/{user}/sigfs",
+        *([os.path.join(runtime, "sigfs")] if runtime else []),
+        os.path.join(platformdirs.user_state_dir("sigfs", appauthor=False), "run"),
+    ]
+    return list(dict.fromkeys(found))
 
 
 @functools.cache
@@ -80,19 +87,28 @@ def _boot() -> str:
 
 def register(registration: Registration) -> str | None:
     """Write the file of a mount; give its path, or None, with a line in the log, where that is impossible."""
-    where = directory()
+    why: list[str] = []
+    candidates = directories()
+    for where in candidates:
+        if where != candidates[-1] and not os.path.isdir(os.path.dirname(where)):
+            continue
+        try:
+            return _write(registration, where)
+        except OSError as error:
+            why.append(str(error))
+    log.warning("the mount is not listed for sigfs status: %s", "; ".join(why))
+    return None
+
+
+def _write(registration: Registration, where: str) -> str:
+    os.makedirs(where, mode=0o700, exist_ok=True)
+    if not _is_ours(where):
+        raise PermissionError(f"{where} belongs to somebody else")
     path = os.path.join(where, f"{_boot()}-{registration.pid}.json")
-    try:
-        os.makedirs(where, mode=0o700, exist_ok=True)
-        if not _is_ours(where):
-            raise PermissionError(f"{where} belongs to somebody else")
-        descriptor, temporary = tempfile.mkstemp(dir=where, prefix=".")
-        with open(descriptor, "w", encoding="ascii") as file:
-            json.dump(dataclasses.asdict(registration), file)
-        os.rename(temporary, path)
-    except OSError as error:
-        log.warning("the mount is not listed for sigfs status: %s", error)
-        return None
+    descriptor, temporary = tempfile.mkstemp(dir=where, prefix=".")
+    with open(descriptor, "w", encoding="ascii") as file:
+        json.dump(dataclasses.asdict(registration), file)
+    os.rename(temporary, path)
     return path
 
 
@@ -105,7 +121,11 @@ def unregister(path: str | None) -> None:
 
 def registrations() -> Iterator[Registration]:
     """List the mounts whose servers run; the files of others are removed."""
-    where = directory()
+    for where in directories():
+        yield from _registrations_in(where)
+
+
+def _registrations_in(where: str) -> Iterator[Registration]:
     try:
         names = sorted(os.listdir(where))
         if not _is_ours(where):

@@ -54,8 +54,11 @@ class Index:
         """Give the index as it is now. Complexity: O(1)."""
         return self._snapshot
 
-    def apply(self, changes: Iterable[Change]) -> Delta:
+    def apply(self, changes: Iterable[Change], *, known_only: bool = False) -> Delta:
         """Make the index say what *changes* say. The last of several changes to one job counts.
+
+        Args:
+            known_only: leave out jobs that the index does not have: the changes may be older than what removed them.
 
         A record without a document (None: not read) leaves the document that is known of the job as it is.
 
@@ -71,6 +74,8 @@ class Index:
             jobs: list[tuple[Record | None, Record | None]] = []
             for job_id, change in latest.items():
                 number = numbers.get(job_id)
+                if number is None and known_only:
+                    continue
                 old = None if number is None else records[number]
                 new = change.record
                 if old is not None and new is not None and new.document is None:

@@ -5,13 +5,14 @@ Owned here: answering queries and the questions that a directory asks, from colu
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar, assert_never, cast
 
 from pyroaring import FrozenBitMap
 
-from sigfs.errors import AmbiguousId, NoSuchJob
+from sigfs.errors import AmbiguousId, NoSuchJob, QueryTooCostly
 from sigfs.index.column import NO_JOBS, Column, Selection
 from sigfs.model.types import JobId, Json, Record
 from sigfs.query.evaluate import holds
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 # Results kept per snapshot; a walk asks for each directory's selection several times in a row.
 _CACHE_LIMIT = 8192
+
+# How long one comparison may take over all values of a key: whoever can name a path can ask.
+_QUERY_LIMIT_S = 10.0
 
 # Reading a job's value out of its record costs about as much as trying this many values of a column.
 _READ_COST = 8
@@ -91,6 +95,10 @@ class Snapshot:
             return self._records[self._numbers[job_id]]
         except KeyError:
             raise NoSuchJob(f"no job {job_id}") from None
+
+    def records(self) -> Iterable[Record]:
+        """Give what all jobs say, in no particular order."""
+        return self._records.values()
 
     def lookup(self, abbreviation: str) -> JobId:
         """Give the one id that begins with *abbreviation*.
@@ -212,7 +220,13 @@ class Snapshot:
     def _evaluate_values(self, expr: Compare | In | Match | IsType | Near | Where) -> Selection:
         """Ask the reference evaluator once for each value: of one of the jobs that share it."""
         column = self._leaves.get(expr.field)
-        shared = (entry.jobs for entry in column.entries() if self._holds(expr, entry.jobs.min())) if column else ()
+        deadline_s = time.monotonic() + _QUERY_LIMIT_S
+        shared = []
+        for entry in column.entries() if column else ():
+            if self._holds(expr, entry.jobs.min()):
+                shared.append(entry.jobs)
+            if time.monotonic() > deadline_s:
+                raise QueryTooCostly(f"looking at each value of {expr.field.key!r} takes more than {_QUERY_LIMIT_S} s")
         inner_only = self.having_mapping(expr.field) - self.having(expr.field)
         mappings = (number for number in inner_only if self._holds(expr, number))
         return FrozenBitMap.union(FrozenBitMap(mappings), *shared)

@@ -43,7 +43,7 @@ class Record:
 class Change:
     """One job as it is now: its record, or None if the job is gone.
 
-    A change states a fact and not a difference, so applying it twice, or late, is harmless.
+    A change states a fact and not a difference, so applying it twice is harmless.
     """
 
     id: JobId

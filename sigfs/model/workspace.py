@@ -250,7 +250,11 @@ class Workspace:
     def _publish(self, workspace_fd: int, job_id: JobId, data: bytes) -> bool:
         """Rename a new directory to *job_id*; False if a directory of that name has come to be in between."""
         temporary = files.temporary_name()
-        os.mkdir(temporary, dir_fd=workspace_fd)
+        try:
+            os.mkdir(temporary, dir_fd=workspace_fd)
+        except OSError as error:
+            # Not the name that nobody has asked for.
+            raise OSError(error.errno, f"{error.strerror}; no job can be made here", self.path) from error
         renamed = False
         try:
             fd = os.open(temporary, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)

@@ -141,7 +141,7 @@ def _serve(
         index.apply(_scan(project, documents, signals, progress))
         transport = kind(_spec(options, project))
         operations.attach(transport.notifier, transport.can_notify)
-        signals.mount(options.mountpoint, transport)
+        signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         watcher.start()
         log.info("%s is mounted on %s by %s", project.root, options.mountpoint, options.transport)
         ready(report(project, tree, index.snapshot(), watcher.mode))

@@ -10,10 +10,11 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import MountBusy, MountError
-from sigfs.transports.mounts import Mount, mounted, unmount
+from sigfs.transports.mounts import Mount, libc, mounted, unmount
 
 if TYPE_CHECKING:
     from sigfs.transports.base import Transport
@@ -25,6 +26,10 @@ _WAKE: Final = signal.SIGUSR2
 
 GRACE_S: Final = 5.0
 """How long a mount that was told to end keeps serving programs that still hold its files."""
+
+
+_SYNC_S: Final = 30.0
+"""How long dirty pages may take to be written before the process ends without them."""
 
 
 class Stopped(Exception):
@@ -64,8 +69,11 @@ class Signals:
         self._thread = threading.Thread(target=self._run, name="sigfs-signals", daemon=True)
         self._thread.start()
 
-    def mount(self, mountpoint: str, transport: Transport) -> None:
+    def mount(self, mountpoint: str, transport: Transport, has_open_files: Callable[[], bool]) -> None:
         """Mount, unless a signal has come.
+
+        Args:
+            has_open_files: whether programs have files of the mount open or mapped.
 
         Raises:
             Stopped: a signal has come.
@@ -74,6 +82,7 @@ class Signals:
             if self.asked.is_set():
                 raise Stopped
             transport.mount()
+            self._has_open_files = has_open_files
             self._mountpoint = mountpoint
 
     def finish(self) -> None:
@@ -115,6 +124,7 @@ class Signals:
 
     def _end_gently(self, mountpoint: str, entry: Mount | None) -> None:
         """Take the mount out of the tree, go on serving who still holds files of it, then end for all."""
+        pages = _DirtyPages(mountpoint)
         try:
             unmount(mountpoint, lazy=True)
         except MountError as error:
@@ -123,13 +133,51 @@ class Signals:
         while not self._finished.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
             if signal.sigtimedwait(self._waited, min(left_s, 0.1)) is not None and not self._finished.is_set():
                 break  # asked again
+            if not self._has_open_files():
+                pages.write()
+        pages.write()
         if not self._finished.is_set() and not (entry is not None and _abort(entry.device)):
             _leave()
 
 
+class _DirtyPages:
+    """What programs have written into memory mappings of the mount and the kernel not yet to us.
+
+    A normal unmount has it written first; an end of the connection would drop it. So the mount is held by a
+    descriptor until it is written. The system calls are made by a thread of their own: they wait for the server.
+    """
+
+    def __init__(self, mountpoint: str) -> None:
+        self._mountpoint = mountpoint
+        self._opened = threading.Event()
+        self._wanted = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sigfs-pages", daemon=True)
+        self._thread.start()
+        self._opened.wait(_SYNC_S)
+
+    def write(self) -> None:
+        """Have it all written, once, and let go of the mount; waits for it at most ``_SYNC_S``."""
+        self._wanted.set()
+        self._thread.join(_SYNC_S)
+        if self._thread.is_alive():
+            log.error("not all that was written to memory mappings could be saved in %g s", _SYNC_S)
+
+    def _run(self) -> None:
+        try:
+            fd = os.open(self._mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            log.warning("cannot hold %s: %s", self._mountpoint, error)
+            return
+        finally:
+            self._opened.set()
+        self._wanted.wait()
+        if libc().syncfs(fd) != 0:
+            log.error("not all that was written to memory mappings could be saved")
+        os.close(fd)
+
+
 def _leave() -> None:
-    """End the process at once and with it the mount, whatever the transport waits for. Nothing unwritten is lost:
-    each write has been handed to the file below before it was answered."""
+    """End the process at once and with it the mount, whatever the transport waits for."""
     log.info("leaving those who still hold files of the mount")
     logging.shutdown()
     os._exit(0)

@@ -11,10 +11,12 @@ keys, which are fields themselves), or absent. Inner fields exist, are of type `
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
-from typing import assert_never
+from typing import Final, assert_never
 
+import regex
+
+from sigfs.errors import QueryTooCostly
 from sigfs.model.types import Json, Record, StatePoint
 from sigfs.query.expr import (
     And,
@@ -35,11 +37,17 @@ from sigfs.query.expr import (
 )
 from sigfs.query.values import equal, equality_key, flatten, less, type_name
 
+MATCH_TIMEOUT_S: Final = 0.2
+"""How long a regular expression may try one value."""
+
 
 def holds(expr: Expr, record: Record) -> bool:
     """Tell whether *expr* holds for *record*; a document that was not read counts as empty.
 
     Never raises for what a record contains. What a callable of ``Where`` raises is passed on.
+
+    Raises:
+        QueryTooCostly: a regular expression takes longer than ``MATCH_TIMEOUT_S``.
 
     Complexity: O(size of the record + nodes of the expression).
 
@@ -153,7 +161,7 @@ def _holds_for_leaf(expr: Compare | In | Match | IsType | Near | Where, value: J
                 return any(_compare_id(op, str(value), operand.json) for operand in operands) != negated
             return any(_compare(op, value, operand) for operand in operands) != negated
         case Match(_, pattern):
-            return isinstance(value, str) and re.search(pattern, value) is not None
+            return isinstance(value, str) and _matches(pattern, value)
         case IsType(_, name):
             return type_name(value) == name
         case Near(_, number, relative, absolute):
@@ -195,6 +203,16 @@ def _compare_id(op: Op, job_id: str, operand: Json) -> bool:
             return _compare(op, job_id, Value(operand))
         case _:
             assert_never(op)
+
+
+def _matches(pattern: str, value: str) -> bool:
+    # A backtracking pattern ("(a+)+$") could take for ever, and a query may come from anybody who can name a path.
+    try:
+        return regex.search(pattern, value, timeout=MATCH_TIMEOUT_S) is not None
+    except TimeoutError:
+        raise QueryTooCostly(
+            f"the pattern {pattern!r} needs more than {MATCH_TIMEOUT_S} s for one value; make it simpler"
+        ) from None
 
 
 def _is_near(value: Json, number: float, relative: float, absolute: float) -> bool:

@@ -128,7 +128,7 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Holds if the value is a string in which the regular expression is found (``re.search``)."""
+    """Holds if the value is a string in which the regular expression (of ``regex``, beyond ``re``) is found."""
 
     field: Field
     pattern: str

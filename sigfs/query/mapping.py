@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
+
+import regex
 
 from sigfs.errors import QuerySyntaxError
 from sigfs.model.types import Json
@@ -234,8 +235,8 @@ def _build_match(field: Field, pattern: object) -> Match:
     if not isinstance(pattern, str):
         raise _unfit(field, "$regex", pattern, "a regular expression as a string")
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+        regex.compile(pattern)
+    except (regex.error, OverflowError, RecursionError) as error:
         raise QuerySyntaxError(f"no regular expression: {pattern!r}: {error}") from None
     return Match(field, pattern)
 

@@ -78,6 +78,12 @@ def parse_json(token: str) -> Json:
     try:
         return json.loads(token)
     except json.JSONDecodeError as error:
+        if token[:1] in ("[", "{") and error.pos >= len(token):
+            raise QuerySyntaxError(
+                f"expected JSON because it begins with {token[:1]}, but it has no end: {error.msg}; JSON that contains "
+                "white space goes into single quotes, as a.$in '[8, 11]'; a string that begins so is written in "
+                f"double quotes, as {quote(token)}"
+            ) from None
         raise QuerySyntaxError(
             f"expected JSON because it begins with {token[:1]}, but at character {error.pos + 1} of it: "
             f"{error.msg}; a string that begins so is written in double quotes, as {quote(token)}"

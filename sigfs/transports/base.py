@@ -90,7 +90,9 @@ def load(name: str) -> type[Transport]:
     try:
         module = importlib.import_module(f"sigfs.transports.{name}")
     except (ImportError, OSError, AttributeError) as error:
-        remedy = f"install it with: pip install 'sigfs[{name}]' (it needs libfuse2), or use -o transport=kernel"
+        remedy = (
+            f"in a clone of sigfs install it with: pip install '.[{name}]' (needs libfuse2), or use -o transport=kernel"
+        )
         raise FuseUnavailable(f"transport {name} cannot be loaded ({error}); {remedy}") from error
     transport: type[Transport] = module.Transport
     return transport

@@ -335,7 +335,7 @@ class _Handlers:
         return self.paths.read(FileHandle(info.fh), offset, size)
 
     def write(self, _path: str | None, data: bytes, offset: int, info: Any) -> int:
-        return self.paths.write(FileHandle(info.fh), offset, data)
+        return self.paths.write(FileHandle(info.fh), offset, data, _caller())
 
     def flush(self, _path: str | None, info: Any) -> None:
         self.paths.flush(FileHandle(info.fh))

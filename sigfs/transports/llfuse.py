@@ -227,23 +227,24 @@ class _Handlers(llfuse.Operations):  # type: ignore[misc]  # llfuse is untyped
 
     @_request
     def link(
-        self, inode: Inode, new_parent: Inode, new_name: bytes, _ctx: llfuse.RequestContext
+        self, inode: Inode, new_parent: Inode, new_name: bytes, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
-        return _entry(self.operations.link(inode, new_parent, os.fsdecode(new_name)))
+        return _entry(self.operations.link(inode, new_parent, os.fsdecode(new_name), _caller(ctx)))
 
     @_request
-    def unlink(self, parent: Inode, name: bytes, _ctx: llfuse.RequestContext) -> None:
-        self.operations.unlink(parent, os.fsdecode(name))
+    def unlink(self, parent: Inode, name: bytes, ctx: llfuse.RequestContext) -> None:
+        self.operations.unlink(parent, os.fsdecode(name), _caller(ctx))
 
     @_request
-    def rmdir(self, parent: Inode, name: bytes, _ctx: llfuse.RequestContext) -> None:
-        self.operations.rmdir(parent, os.fsdecode(name))
+    def rmdir(self, parent: Inode, name: bytes, ctx: llfuse.RequestContext) -> None:
+        self.operations.rmdir(parent, os.fsdecode(name), _caller(ctx))
 
     @_request
     def rename(
-        self, old_parent: Inode, old_name: bytes, new_parent: Inode, new_name: bytes, _ctx: llfuse.RequestContext
+        self, old_parent: Inode, old_name: bytes, new_parent: Inode, new_name: bytes, ctx: llfuse.RequestContext
     ) -> None:
-        self.operations.rename(old_parent, os.fsdecode(old_name), new_parent, os.fsdecode(new_name))
+        old, new = os.fsdecode(old_name), os.fsdecode(new_name)
+        self.operations.rename(old_parent, old, new_parent, new, caller=_caller(ctx))
 
     # Attributes
 
@@ -298,12 +299,12 @@ class _Handlers(llfuse.Operations):  # type: ignore[misc]  # llfuse is untyped
         return [os.fsencode(name) for name in self.operations.listxattr(inode)]
 
     @_request
-    def setxattr(self, inode: Inode, name: bytes, value: bytes, _ctx: llfuse.RequestContext) -> None:
-        self.operations.setxattr(inode, os.fsdecode(name), value, 0)
+    def setxattr(self, inode: Inode, name: bytes, value: bytes, ctx: llfuse.RequestContext) -> None:
+        self.operations.setxattr(inode, os.fsdecode(name), value, 0, _caller(ctx))
 
     @_request
-    def removexattr(self, inode: Inode, name: bytes, _ctx: llfuse.RequestContext) -> None:
-        self.operations.removexattr(inode, os.fsdecode(name))
+    def removexattr(self, inode: Inode, name: bytes, ctx: llfuse.RequestContext) -> None:
+        self.operations.removexattr(inode, os.fsdecode(name), _caller(ctx))
 
     # Open files
 
@@ -336,7 +337,7 @@ class _Handlers(llfuse.Operations):  # type: ignore[misc]  # llfuse is untyped
 
     @_request
     def write(self, handle: FileHandle, offset: int, data: bytes) -> int:
-        return self.operations.write(handle, offset, data)
+        return self.operations.write(handle, offset, data, kill_suidgid=True)  # the binding does not say who writes
 
     @_request
     def flush(self, handle: FileHandle) -> None:

@@ -1,4 +1,4 @@
-"""What a node's attributes are and how they are changed or given to a new one.
+"""What a node's attributes are and how they are changed.
 
 Owned here: the rules about modes, owners and times; no state. A ``Descriptor`` says what is meant, so nothing can be
 swapped for something else between the steps.
@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from sigfs.vfs import syscalls
+from sigfs.vfs.credentials import as_caller
 
 if TYPE_CHECKING:
     from sigfs.vfs.backing import Descriptor
@@ -49,41 +50,43 @@ def of_tree_directory(st_ino: int, workspace: os.stat_result | None, changed_ns:
     )
 
 
-def change(target: Descriptor, changes: SetAttr, writable_fd: int | None = None) -> None:
+def change(target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: int | None = None) -> None:
     """Make *changes*: size, then owner, mode (a change of owner clears set-id bits) and last the times.
 
     Not atomic: if one step fails those before it have been made.
+
+    Owner and mode are changed as *caller*, by whom the disk below judges it: what the kernel has cached may be of a
+    file that another user has put in the place. Truncated, a file loses its set-id bits, unless root does it.
 
     Args:
         writable_fd: a descriptor of the file that was opened for writing, to change the size through: that right
             was checked when it was opened.
     """
     if changes.size is not None:
-        if writable_fd is not None:
-            os.ftruncate(writable_fd, changes.size)
-        else:
-            os.truncate(target.path, changes.size)
+        with as_caller(caller):
+            if writable_fd is not None:
+                os.ftruncate(writable_fd, changes.size)
+            else:
+                os.truncate(target.path, changes.size)
     if changes.uid is not None or changes.gid is not None:
         uid = -1 if changes.uid is None else changes.uid
         gid = -1 if changes.gid is None else changes.gid
-        os.chown(target.path, uid, gid)
+        with as_caller(caller):
+            os.chown(target.path, uid, gid)
     if changes.mode is not None:
-        os.chmod(target.path, stat.S_IMODE(changes.mode))
-    elif changes.kill_suidgid:
-        kill_suidgid(target)
+        mode = stat.S_IMODE(changes.mode)
+        with as_caller(None if _only_drops_set_id(stat.S_IMODE(os.fstat(target.fd).st_mode), mode) else caller):
+            os.chmod(target.path, mode)
     if changes.atime_ns is not None or changes.mtime_ns is not None:
         syscalls.set_times(target.path, changes.atime_ns, changes.mtime_ns)
 
 
-def kill_suidgid(target: Descriptor) -> None:
-    """Take the set-user-id bit away, and set-group-id where the group may execute (else it means something else)."""
-    found = os.fstat(target.fd)
-    mode = stat.S_IMODE(found.st_mode)
-    kept = mode & ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        kept &= ~stat.S_ISGID
-    if kept != mode and stat.S_ISREG(found.st_mode):
-        os.chmod(target.path, kept)
+def _only_drops_set_id(before: int, mode: int) -> bool:
+    """Tell whether *mode* is *before* with or without its set-id bits.
+
+    Where a transport has not negotiated that the server does it, the kernel asks for this when anybody writes.
+    """
+    return not mode & ~before and not before & ~mode & ~(stat.S_ISUID | stat.S_ISGID)
 
 
 def creation_mode(directory: Descriptor, mode: int, caller: Caller) -> int:
@@ -99,25 +102,3 @@ def creation_mode(directory: Descriptor, mode: int, caller: Caller) -> int:
                 raise
             return mode & ~caller.umask
     return mode
-
-
-def hand_over(made: Descriptor, directory: Descriptor, caller: Caller, mode: int) -> None:
-    """Give what a privileged server has just made to the one who asked for it.
-
-    The group stays as the disk below gave it where *directory* hands its own on (set-group-id). What is found there
-    and cannot have been made just now is left alone: whoever may write in *directory* might have put something of
-    root's in its place.
-
-    Args:
-        mode: the permissions it was created with, since a change of owner clears set-id bits.
-    """
-    if os.geteuid() != 0 or (caller.uid, caller.gid) == (0, os.getegid()):
-        return
-    found = os.fstat(made.fd)
-    is_new = found.st_uid == 0 and abs(found.st_ctime_ns - found.st_mtime_ns) < _NS_PER_S
-    if not is_new or (found.st_nlink != 1 and not stat.S_ISDIR(found.st_mode)):
-        return
-    inherits_group = os.fstat(directory.fd).st_mode & stat.S_ISGID
-    os.chown(made.path, caller.uid, -1 if inherits_group else caller.gid)
-    if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(found.st_mode):
-        os.chmod(made.path, stat.S_IMODE(found.st_mode))

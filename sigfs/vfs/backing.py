@@ -7,6 +7,7 @@ opened is compared with what the node stands for.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -79,14 +80,16 @@ class Backing:
         inodes.on_drop = self._discard
 
     def workspace(self) -> Descriptor:
-        """Give the workspace directory.
+        """Give the directory that the workspace's path leads to now: it may have been replaced or mounted over.
 
         Raises:
             FileNotFoundError: it is not there (yet).
         """
         descriptor = self._workspace_descriptor
-        if descriptor is not None and os.fstat(descriptor.fd).st_nlink:
-            return descriptor
+        if descriptor is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor.fd), os.stat(self._workspace.path)):
+                    return descriptor
         descriptor = Descriptor(self._workspace.open_dir())
         with self._lock:
             self._workspace_descriptor = descriptor

@@ -10,16 +10,19 @@ import errno
 import itertools
 import os
 import stat
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sigfs.vfs import syscalls
-from sigfs.vfs.attributes import kill_suidgid
+from sigfs.vfs.credentials import as_ordinary_writer
+from sigfs.vfs.locks import Locks
 from sigfs.vfs.types import FileHandle, FsError
 
 if TYPE_CHECKING:
     from sigfs.vfs.backing import Descriptor
     from sigfs.vfs.inodes import File, Inodes
+    from sigfs.vfs.locks import LockOwner, RecordLock
 
 _WORTHLESS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """Answers to a read that must not block which mean: ask again without that wish."""
@@ -40,9 +43,10 @@ class OpenFiles:
     Each raises ``FsError`` EBADF for a handle that is not open, and ``OSError`` as the disk below answers.
     """
 
-    def __init__(self, inodes: Inodes) -> None:
+    def __init__(self, inodes: Inodes, *, read_only: bool = False) -> None:
         """Begin with no open file."""
         self._inodes = inodes
+        self._locks = Locks(read_only=read_only)
         self._files: dict[FileHandle, OpenFile] = {}  # an entry dies with release
         self._handles = itertools.count(1)  # next() is atomic; shared with directory handles
 
@@ -92,58 +96,122 @@ class OpenFiles:
         """Write *data* at *offset*, or at the end of a file opened with O_APPEND.
 
         Args:
-            kill_suidgid: take the set-id bits away afterwards.
+            kill_suidgid: the writer is not root: set-id bits go, quotas count.
 
         Returns:
             The number of bytes written; fewer than given if the disk filled up.
         """
         file = self._file(handle)
-        count = os.pwrite(file.descriptor.fd, data, offset)
-        if kill_suidgid:
-            _kill_suidgid(file.descriptor)
-        return count
+        with _writer(kill_suidgid):
+            return os.pwrite(file.descriptor.fd, data, offset)
 
-    def flush(self, handle: FileHandle) -> None:
-        """Report what close(2) would report, with each close of a descriptor that the caller has."""
+    def flush(self, handle: FileHandle, owner: LockOwner | None = None) -> bool:
+        """Report what close(2) would report, with each close of a descriptor that the caller has. May block.
+
+        Args:
+            owner: who closes, which ends all record locks that it has on the file, also if an error is reported.
+
+        Returns:
+            Whether locks may have ended.
+
+        Raises:
+            OSError: EDQUOT, ENOSPC, EIO and so on: what was written before has not arrived.
+        """
         file = self._file(handle)
-        os.close(os.dup(file.descriptor.fd))
+        try:
+            if file.writable:  # else there is nothing to report
+                os.close(os.dup(file.descriptor.fd))
+        finally:
+            unlocked = owner is not None and self._locks.drop_owner(file.node.inode, owner)
+        return unlocked
 
-    def release(self, handle: FileHandle) -> None:
-        """Close *handle*: nobody can use it any more."""
+    def flush_may_block(self, handle: FileHandle) -> bool:
+        """Tell whether ``flush`` may have to wait for the disk: only for what was opened for writing."""
+        return self._file(handle).writable
+
+    def release(self, handle: FileHandle) -> bool:
+        """Close *handle*: nobody can use it any more. Tells whether locks may have ended."""
         try:
             file = self._files.pop(handle)
         except KeyError:
             raise FsError(errno.EBADF) from None
-        self._inodes.closed(file.node, file.descriptor)
+        try:
+            return self._locks.released(handle, file.descriptor)
+        finally:
+            self._inodes.closed(file.node, file.descriptor)
+
+    def set_lock(self, handle: FileHandle, owner: LockOwner, lock: RecordLock) -> bool:
+        """Lock, convert or unlock (F_UNLCK) a range of a file for *owner*, as fcntl(2) does with F_SETLK. Never waits.
+
+        The lock is held on the disk below. It ends with ``flush`` by the same owner, through any handle of the file,
+        and with the release of all handles through which that owner has locked.
+
+        Returns:
+            Whether it was done: False if somebody else, here or below, holds a lock that is in the way.
+        """
+        file = self._file(handle)
+        return self._locks.set(file.node.inode, handle, file.descriptor, owner, lock)
+
+    def get_lock(self, handle: FileHandle, owner: LockOwner, lock: RecordLock) -> RecordLock | None:
+        """Give one lock that is in the way of *lock* for *owner*, as F_GETLK does; None if it could be had."""
+        file = self._file(handle)
+        return self._locks.get(file.node.inode, file.descriptor, owner, lock)
+
+    def flock(self, handle: FileHandle, kind: int) -> bool:
+        """Lock, convert or unlock an open file, as flock(2) does with LOCK_NB. It ends with ``release``.
+
+        Args:
+            kind: F_RDLCK (shared), F_WRLCK (exclusive) or F_UNLCK.
+
+        Returns:
+            Whether it was done: False if somebody else, here or below, holds a lock that is in the way.
+        """
+        return self._locks.flock(handle, self._file(handle).descriptor, kind)
 
     def fsync(self, handle: FileHandle, datasync: bool) -> None:
         """Bring the file to stable storage; *datasync*: without attributes that are not needed to read it."""
         file = self._file(handle)
         (os.fdatasync if datasync else os.fsync)(file.descriptor.fd)
 
-    def fallocate(self, handle: FileHandle, mode: int, offset: int, length: int) -> None:
-        """Allocate, punch or zero a range: fallocate(2)."""
+    def fallocate(self, handle: FileHandle, mode: int, offset: int, length: int, kill_suidgid: bool = False) -> None:
+        """Allocate, punch or zero a range: fallocate(2); *kill_suidgid* as with ``write``."""
         file = self._file(handle)
-        syscalls.fallocate(file.descriptor.fd, mode, offset, length)
+        with _writer(kill_suidgid):
+            syscalls.fallocate(file.descriptor.fd, mode, offset, length)
 
     def lseek(self, handle: FileHandle, offset: int, whence: int) -> int:
         """Find data or a hole (SEEK_DATA, SEEK_HOLE), or the end; ENXIO if there is none."""
         file = self._file(handle)
         return os.lseek(file.descriptor.fd, offset, whence)
 
-    def copy_file_range(self, h_in: FileHandle, off_in: int, h_out: FileHandle, off_out: int, length: int) -> int:
-        """Copy within the disk below; gives the number of bytes copied, 0 at the end of the source."""
+    def copy_file_range(
+        self,
+        h_in: FileHandle,
+        off_in: int,
+        h_out: FileHandle,
+        off_out: int,
+        length: int,
+        kill_suidgid: bool = False,
+    ) -> int:
+        """Copy within the disk below; gives the number of bytes copied, 0 at the end of the source.
+
+        Args:
+            kill_suidgid: as with ``write``.
+        """
         source, target = self._file(h_in), self._file(h_out)
-        return os.copy_file_range(source.descriptor.fd, target.descriptor.fd, length, off_in, off_out)
+        with _writer(kill_suidgid):
+            return os.copy_file_range(source.descriptor.fd, target.descriptor.fd, length, off_in, off_out)
 
     def passthrough_fd(self, handle: FileHandle) -> int | None:
         """Give a descriptor that the kernel may use in place of requests, valid while *handle* is open.
 
-        None for a file with set-id bits: the kernel would write to it with the server's privileges, which keep them.
+        None for a file with set-id bits: root may keep them when it writes, and the kernel registers a descriptor
+        for all who open the file. To be registered within ``as_ordinary_writer``: the bits may be set later.
         """
         file = self._file(handle)
         mode = os.fstat(file.descriptor.fd).st_mode
         return None if mode & (stat.S_ISUID | stat.S_ISGID) else file.descriptor.fd
 
 
-_kill_suidgid = kill_suidgid  # the name of a parameter above
+def _writer(kill_suidgid: bool) -> AbstractContextManager[None]:
+    return as_ordinary_writer() if kill_suidgid else nullcontext()

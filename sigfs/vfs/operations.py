@@ -9,7 +9,9 @@ The server that runs this must have a umask of 0: modes are made exact here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import stat
 import time
@@ -17,10 +19,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sigfs.errors import QueryTooCostly
 from sigfs.query import format_path
 from sigfs.tree import JobNode
 from sigfs.vfs import attributes, syscalls
 from sigfs.vfs.backing import Backing, Descriptor
+from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.files import OpenFiles
 from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
 from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
     from sigfs.tree import Tree
     from sigfs.vfs.inodes import Directory
     from sigfs.vfs.types import Caller, FileHandle, Inode, Notifier, SetAttr
+
+log = logging.getLogger(__name__)
 
 # What of open(2)'s flags reaches the disk. Not O_CREAT and O_EXCL (decided here), O_DIRECT (our buffers are not
 # aligned), O_NOATIME (needs the owner), O_NONBLOCK, O_NOCTTY (regular files only).
@@ -75,6 +81,9 @@ class Operations(OpenFiles):
     is EPERM; every change at all is EROFS in a read-only mount. A name is one component: never empty, ".", ".." or
     with "/" or NUL in it (EINVAL).
 
+    ``caller`` is who asks (None: this process): what a server that runs as root changes for somebody else, the disk
+    below lets it do as that user only (``credentials``).
+
     What changes below by other ways than this mount, or inside the mount by another path to the same job, is seen at
     once where the kernel asks, and after ``entry_timeout_s`` or ``attr_timeout_s`` where it has cached an answer.
     """
@@ -95,7 +104,7 @@ class Operations(OpenFiles):
             entry_timeout_s: how long the kernel may keep a name.
             attr_timeout_s: how long it may keep the attributes of what is on the disk.
         """
-        super().__init__(Inodes(tree.root))
+        super().__init__(Inodes(tree.root), read_only=read_only)
         self._tree = tree
         self._index = index
         self._workspace = workspace
@@ -123,14 +132,17 @@ class Operations(OpenFiles):
         self._can_notify = can_notify
         self._tree_timeout_s = self._entry_timeout_s if can_notify else 0.0
 
-    def apply(self, changes: Sequence[Change]) -> None:
+    def apply(self, changes: Sequence[Change], *, known_only: bool = False) -> None:
         """Take *changes* into the index, then tell the kernel what it must not believe any longer.
+
+        Args:
+            known_only: as in ``Index.apply``.
 
         Any thread may call it that holds no lock which a notifier may take; the notifier only queues (I6).
 
         Complexity: O(directories of the tree that the kernel holds), each resolved once again.
         """
-        delta = self._index.apply(changes)
+        delta = self._index.apply(changes, known_only=known_only)
         if not delta.jobs:
             return
         self._changed_ns = max(time.time_ns(), self._changed_ns + 1)
@@ -153,6 +165,7 @@ class Operations(OpenFiles):
             self.release(handle)
         for handle in list(self._directories):
             self.releasedir(handle)
+        self._locks.close()
         self._inodes.close()
         self._backing.close()
 
@@ -164,6 +177,7 @@ class Operations(OpenFiles):
         opens = Counter(file.node.inode for file in self._files.values())
         opens.update(directory.node.inode for directory in self._directories.values())
         self._inodes.check(opens)
+        self._locks.check({handle: file.node.inode for handle, file in self._files.items()})
         for file in self._files.values():
             assert file.descriptor in file.node.descriptors
             assert self._inodes.get(file.node.inode) is file.node
@@ -177,6 +191,7 @@ class Operations(OpenFiles):
             "inodes": len(self._inodes),
             "open_files": len(self._files),
             "open_directories": len(self._directories),
+            "locks": len(self._locks),
             "generation": snapshot.generation,
             "jobs": len(snapshot),
         }
@@ -215,25 +230,28 @@ class Operations(OpenFiles):
         directory = self._changeable(parent, name)
         mode = attributes.creation_mode(directory, mode, caller)
         latest = self._inodes.last
-        os.mknod(name, mode, rdev, dir_fd=directory.fd)
-        return self._made(parent, directory, name, mode, caller, latest)
+        with as_caller(caller):
+            os.mknod(name, mode, rdev, dir_fd=directory.fd)
+        return self._made(parent, directory, name, latest)
 
     def mkdir(self, parent: Inode, name: str, mode: int, caller: Caller) -> Attrs:
         """Make a directory, and take one reference to it."""
         directory = self._changeable(parent, name)
         mode = attributes.creation_mode(directory, mode, caller)
         latest = self._inodes.last
-        os.mkdir(name, mode, dir_fd=directory.fd)
-        return self._made(parent, directory, name, mode, caller, latest)
+        with as_caller(caller):
+            os.mkdir(name, mode, dir_fd=directory.fd)
+        return self._made(parent, directory, name, latest)
 
     def symlink(self, parent: Inode, name: str, target: str, caller: Caller) -> Attrs:
         """Make a symbolic link with any text as its *target*, and take one reference to it."""
         directory = self._changeable(parent, name)
         latest = self._inodes.last
-        os.symlink(target, name, dir_fd=directory.fd)
-        return self._made(parent, directory, name, 0, caller, latest)
+        with as_caller(caller):
+            os.symlink(target, name, dir_fd=directory.fd)
+        return self._made(parent, directory, name, latest)
 
-    def link(self, inode: Inode, new_parent: Inode, new_name: str) -> Attrs:
+    def link(self, inode: Inode, new_parent: Inode, new_name: str, caller: Caller | None = None) -> Attrs:
         """Give the file *inode* one more name, and take one reference to it.
 
         Raises:
@@ -245,25 +263,38 @@ class Operations(OpenFiles):
         if not isinstance(node, File):
             raise FsError(errno.EPERM)
         source = self._backing.node(node)
-        os.link(source.path, new_name, dst_dir_fd=directory.fd, follow_symlinks=True)
+        with as_caller(caller):
+            os.link(source.path, new_name, dst_dir_fd=directory.fd, follow_symlinks=True)
         found = os.fstat(source.fd)
         return self._disk_attrs(self._inodes.file(new_parent, new_name, found), found)
 
-    def unlink(self, parent: Inode, name: str) -> None:
+    def unlink(self, parent: Inode, name: str, caller: Caller | None = None) -> None:
         """Remove a name of a file. What has the file open, or refers to its inode, keeps it."""
         directory = self._changeable(parent, name)
         removed = _entry(directory, name)
-        os.unlink(name, dir_fd=directory.fd)
-        self._inodes.removed(parent, name, os.fstat(removed.fd), removed)
+        with as_caller(caller):
+            os.unlink(name, dir_fd=directory.fd)
+        found = os.fstat(removed.fd)
+        self._tell_other_names(self._inodes.known_file(found), (parent, name))
+        self._inodes.removed(parent, name, found, removed)
 
-    def rmdir(self, parent: Inode, name: str) -> None:
+    def rmdir(self, parent: Inode, name: str, caller: Caller | None = None) -> None:
         """Remove an empty directory. A job directory is an entry of a virtual one: EPERM."""
         directory = self._changeable(parent, name)
         removed = _entry(directory, name)
-        os.rmdir(name, dir_fd=directory.fd)
+        with as_caller(caller):
+            os.rmdir(name, dir_fd=directory.fd)
         self._inodes.removed(parent, name, os.fstat(removed.fd), removed)
 
-    def rename(self, old_parent: Inode, old_name: str, new_parent: Inode, new_name: str, flags: int = 0) -> None:
+    def rename(
+        self,
+        old_parent: Inode,
+        old_name: str,
+        new_parent: Inode,
+        new_name: str,
+        flags: int = 0,
+        caller: Caller | None = None,
+    ) -> None:
         """Rename within a job directory or between two. A directory that is moved keeps its inode.
 
         Args:
@@ -282,12 +313,15 @@ class Operations(OpenFiles):
             replaced = _entry(new_directory, new_name)
         except FileNotFoundError:
             replaced = None
-        syscalls.rename(old_name, new_name, old_directory.fd, new_directory.fd, flags)
+        with as_caller(caller):
+            syscalls.rename(old_name, new_name, old_directory.fd, new_directory.fd, flags)
         old, new = (old_parent, old_name), (new_parent, new_name)
+        self._tell_other_names(self._inodes.known_file(moved), old)
         if replaced is not None:
             found = os.fstat(replaced.fd)
             if os.path.samestat(found, moved):
                 return  # two names of one file: rename(2) leaves both
+            self._tell_other_names(self._inodes.known_file(found), new)
             if flags & syscalls.RENAME_EXCHANGE:
                 self._inodes.exchanged(old, new, moved, found)
                 return
@@ -317,10 +351,24 @@ class Operations(OpenFiles):
             return self._disk_attrs(node, os.fstat(file.descriptor.fd))
         return self._disk_attrs(node, self._backing.stat(node))
 
-    def setattr(self, inode: Inode, changes: SetAttr, handle: FileHandle | None, caller: Caller) -> Attrs:  # noqa: ARG002
+    def setattr(
+        self,
+        inode: Inode,
+        changes: SetAttr,
+        handle: FileHandle | None,
+        caller: Caller,
+        *,
+        wait: bool = True,
+    ) -> Attrs:
         """Change attributes; ``changes.size`` truncates or extends, through *handle* if that may write.
 
         Not atomic: if a later part fails, earlier parts (size, owner, mode, times) have been made.
+
+        Args:
+            wait: whether this may wait until another process gives up its lease of a file whose size is to change.
+
+        Raises:
+            BlockingIOError: it would have to wait. Nothing has been done.
         """
         node = self._inodes.get(inode)
         self._may_change(node)
@@ -328,10 +376,15 @@ class Operations(OpenFiles):
         file = None if handle is None else self._files.get(handle)
         if file is not None and file.node is node:
             target = file.descriptor
-            attributes.change(target, changes, target.fd if file.writable else None)
+            attributes.change(target, changes, caller, target.fd if file.writable else None)
         else:
+            if changes.size is not None and isinstance(node, File):
+                self._require_name(node)
             target = self._backing.node(node)
-            attributes.change(target, changes)
+            writable = None
+            if changes.size is not None and isinstance(node, File) and node.kind == stat.S_IFREG and not wait:
+                writable = Descriptor(os.open(target.path, os.O_WRONLY | os.O_NONBLOCK))
+            attributes.change(target, changes, caller, None if writable is None else writable.fd)
         return self._disk_attrs(node, os.fstat(target.fd))
 
     def statfs(self, inode: Inode) -> os.statvfs_result:
@@ -366,31 +419,35 @@ class Operations(OpenFiles):
         target = self._backing.node(node)
         return os.listxattr(target.path)
 
-    def setxattr(self, inode: Inode, name: str, value: bytes, flags: int) -> None:
+    def setxattr(self, inode: Inode, name: str, value: bytes, flags: int, caller: Caller | None = None) -> None:
         """Set an extended attribute. *flags*: XATTR_CREATE or XATTR_REPLACE."""
         node = self._inodes.get(inode)
         self._may_change(node)
         assert not isinstance(node, TreeDirectory)
         target = self._backing.node(node)
-        os.setxattr(target.path, name, value, flags)
+        with as_caller(caller):
+            os.setxattr(target.path, name, value, flags)
 
-    def removexattr(self, inode: Inode, name: str) -> None:
+    def removexattr(self, inode: Inode, name: str, caller: Caller | None = None) -> None:
         """Remove an extended attribute; ENODATA if there is none."""
         node = self._inodes.get(inode)
         self._may_change(node)
         assert not isinstance(node, TreeDirectory)
         target = self._backing.node(node)
-        os.removexattr(target.path, name)
+        with as_caller(caller):
+            os.removexattr(target.path, name)
 
     # Opening
 
-    def open(self, inode: Inode, flags: int, caller: Caller) -> FileHandle:
+    def open(self, inode: Inode, flags: int, caller: Caller, *, wait: bool = True) -> FileHandle:
         """Open a regular file. It stays usable until ``release``, whatever becomes of its names.
 
         Args:
             flags: of open(2); those that make no sense here are ignored. O_TRUNC truncates.
+            wait: whether this may wait until another process gives up its lease of the file.
 
         Raises:
+            BlockingIOError: it would have to wait. Nothing has been done, except that the other has been told.
             FsError: EISDIR; ELOOP for a symbolic link and ENXIO for a FIFO, socket or device, which the kernel
                 opens itself; ESTALE if no known name leads to the file any more.
         """
@@ -401,16 +458,23 @@ class Operations(OpenFiles):
             raise FsError(errno.ELOOP if node.kind == stat.S_IFLNK else errno.ENXIO)
         if self._read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
             raise FsError(errno.EROFS)
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            self._require_name(node)
         source = self._backing.node(node)
-        descriptor = Descriptor(os.open(source.path, flags & _OPEN_FLAGS))
-        if flags & os.O_TRUNC and caller.uid != 0:
-            attributes.kill_suidgid(descriptor)
+        with as_caller(caller if flags & os.O_TRUNC else None):  # who, unless it is root, takes set-id bits away
+            descriptor = Descriptor(os.open(source.path, flags & _OPEN_FLAGS | (0 if wait else os.O_NONBLOCK)))
         return self._opened(node, descriptor, flags)
 
-    def create(self, parent: Inode, name: str, mode: int, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+    def create(
+        self, parent: Inode, name: str, mode: int, flags: int, caller: Caller, *, wait: bool = True
+    ) -> tuple[Attrs, FileHandle]:
         """Make and open a regular file, and take one reference to it. Without O_EXCL it may exist already.
 
+        Args:
+            wait: as for ``open``, if it exists already.
+
         Raises:
+            BlockingIOError: as for ``open``.
             FsError: ESTALE if the file has come to exist since the kernel looked, and the caller is not the one this
                 process runs as: the kernel then looks again and checks the caller's right to open it.
         """
@@ -419,12 +483,12 @@ class Operations(OpenFiles):
         latest = self._inodes.last
         how = flags & _OPEN_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            descriptor = Descriptor(os.open(name, how, mode, dir_fd=directory.fd))
+            with as_caller(caller):
+                descriptor = Descriptor(os.open(name, how, mode, dir_fd=directory.fd))
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
-            return self._open_existing(parent, name, flags, caller)
-        attributes.hand_over(descriptor, directory, caller, mode)
+            return self._open_existing(parent, name, flags, caller, wait=wait)
         found = os.fstat(descriptor.fd)
         file = self._file_node(parent, name, found, made_after=latest)
         return self._disk_attrs(file, found), self._opened(file, descriptor, flags)
@@ -499,6 +563,21 @@ class Operations(OpenFiles):
         if isinstance(node, TreeDirectory):
             raise FsError(errno.EPERM)
 
+    def _require_name(self, node: File) -> None:
+        """See that what is about to be written is not lost: that a name leads to *node*, or a program has it open.
+
+        The kernel may have come by a name that it still believes in; after ESTALE it asks for the name again.
+        """
+        if (not node.attached and not node.opens) or (node.locations and self._backing.find(node) is None):
+            raise FsError(errno.ESTALE)
+
+    def _tell_other_names(self, node: File | None, name: tuple[Inode, str]) -> None:
+        """Have the kernel look again at the names that *node* has beside *name*: other paths to the same job."""
+        if node is not None:
+            for location in list(node.locations):
+                if location != name:
+                    self._notifier.invalidate_entry(*location)
+
     def _changeable(self, parent: Inode, name: str) -> Descriptor:
         """Give directory *parent*, in which the entry *name* may be made, replaced or removed."""
         _check_name(name)
@@ -510,9 +589,12 @@ class Operations(OpenFiles):
     def _tree_attribute(self, node: TreeDirectory, name: str) -> bytes:
         match name:
             case "user.sigfs.count":
-                return str(len(self._tree.jobs(node.place, self._snapshot(node)))).encode()
+                with _bounded():
+                    return str(len(self._tree.jobs(node.place, self._snapshot(node)))).encode()
             case "user.sigfs.query":
                 return format_path(self._tree.query(node.place)).encode()
+            case "system.posix_acl_access":  # the permissions shown are the workspace's, of which this is a part
+                return os.getxattr(self._backing.workspace().path, name)
             case _:
                 raise FsError(errno.ENODATA)
 
@@ -534,8 +616,9 @@ class Operations(OpenFiles):
         return Attrs(node.inode, found, entry_timeout_s, self._attr_timeout_s)
 
     def _lookup_in_tree(self, parent: TreeDirectory, name: str) -> Attrs | None:
-        snapshot = self._snapshot(parent, name)
-        child = self._tree.child(parent.place, name, snapshot)
+        with _bounded():
+            snapshot = self._snapshot(parent, name)
+            child = self._tree.child(parent.place, name, snapshot)
         if child is None:
             return None
         if isinstance(child, JobNode):
@@ -553,8 +636,9 @@ class Operations(OpenFiles):
     def _snapshot(self, node: TreeDirectory, name: str = "") -> Snapshot:
         """Give the index as it is now: with the documents as they are now, if what is asked for depends on them."""
         snapshot = self._index.snapshot()
-        if self._tree.reads_documents(node.place, name) and (changes := self._documents.changes(snapshot)):
-            self.apply(changes)
+        if self._tree.reads_documents(node.place, name):
+            changes = self._documents.changes(snapshot.records())
+            self.apply(changes, known_only=True)
             snapshot = self._index.snapshot()
         return snapshot
 
@@ -598,19 +682,18 @@ class Operations(OpenFiles):
                 self._inodes.detach(known)
         return self._inodes.file(parent, name, found)
 
-    def _made(
-        self, parent: Inode, directory: Descriptor, name: str, mode: int, caller: Caller, made_after: Inode
-    ) -> Attrs:
-        made = _entry(directory, name)
-        attributes.hand_over(made, directory, caller, mode)
-        return self._entered(parent, name, os.fstat(made.fd), made_after=made_after)
+    def _made(self, parent: Inode, directory: Descriptor, name: str, made_after: Inode) -> Attrs:
+        found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        return self._entered(parent, name, found, made_after=made_after)
 
-    def _open_existing(self, parent: Inode, name: str, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+    def _open_existing(
+        self, parent: Inode, name: str, flags: int, caller: Caller, *, wait: bool
+    ) -> tuple[Attrs, FileHandle]:
         attrs = self.lookup(parent, name, caller) if caller.uid == os.geteuid() else None
         if attrs is None:
             raise FsError(errno.ESTALE)
         try:
-            handle = self.open(attrs.inode, flags, caller)
+            handle = self.open(attrs.inode, flags, caller, wait=wait)
         except BaseException:
             self.forget(attrs.inode)
             raise
@@ -618,7 +701,8 @@ class Operations(OpenFiles):
 
     def _list(self, directory: _OpenDirectory) -> _LISTING:
         if isinstance(directory.node, TreeDirectory):
-            names = self._tree.names(directory.node.place, self._snapshot(directory.node))
+            with _bounded():
+                names = self._tree.names(directory.node.place, self._snapshot(directory.node))
             return [(name, stat.S_IFDIR, 0) for name in names]
         assert directory.descriptor is not None
         # A descriptor of its own: a reading position is shared by all that share a descriptor.
@@ -634,10 +718,23 @@ class Operations(OpenFiles):
             return False
         if not isinstance(parent, TreeDirectory):
             return False
-        found = self._tree.child(parent.place, node.name, snapshot)
+        try:
+            found = self._tree.child(parent.place, node.name, snapshot)
+        except QueryTooCostly:
+            return True
         if isinstance(node, TreeDirectory):
             return found != node.place
         return not isinstance(found, JobNode) or found.id != node.job
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """Answer a query that takes too long with ETIMEDOUT."""
+    try:
+        yield
+    except QueryTooCostly as error:
+        log.warning("%s", error)
+        raise FsError(errno.ETIMEDOUT) from None
 
 
 def _check_name(name: str) -> None:

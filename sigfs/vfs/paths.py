@@ -129,12 +129,12 @@ class PathOperations:
     def unlink(self, path: str, caller: Caller | None = None) -> None:
         """Remove a name that is no directory's."""
         with self._parent(path, caller) as (parent, name):
-            self.operations.unlink(parent, name)
+            self.operations.unlink(parent, name, caller)
 
     def rmdir(self, path: str, caller: Caller | None = None) -> None:
         """Remove an empty directory."""
         with self._parent(path, caller) as (parent, name):
-            self.operations.rmdir(parent, name)
+            self.operations.rmdir(parent, name, caller)
 
     def symlink(self, target: str, path: str, caller: Caller | None = None) -> Attrs:
         """Make the symbolic link *path* that says *target*."""
@@ -148,12 +148,12 @@ class PathOperations:
             self._parent(old, caller) as (old_parent, old_name),
             self._parent(new, caller) as (new_parent, new_name),
         ):
-            self.operations.rename(old_parent, old_name, new_parent, new_name, flags)
+            self.operations.rename(old_parent, old_name, new_parent, new_name, flags, caller)
 
     def link(self, path: str, new: str, caller: Caller | None = None) -> Attrs:
         """Give the file at *path* the further name *new*."""
         with self._node(path, caller) as inode, self._parent(new, caller) as (new_parent, new_name):
-            return self._forget(self.operations.link(inode, new_parent, new_name))
+            return self._forget(self.operations.link(inode, new_parent, new_name, caller))
 
     def open(self, path: str, flags: int, caller: Caller | None = None) -> FileHandle:
         """Open an existing file; ``release`` it when done."""
@@ -191,12 +191,12 @@ class PathOperations:
     def setxattr(self, path: str, name: str, value: bytes, flags: int = 0, caller: Caller | None = None) -> None:
         """Set an extended attribute; *flags* as in setxattr(2)."""
         with self._node(path, caller) as inode:
-            self.operations.setxattr(inode, name, value, flags)
+            self.operations.setxattr(inode, name, value, flags, caller)
 
     def removexattr(self, path: str, name: str, caller: Caller | None = None) -> None:
         """Remove an extended attribute."""
         with self._node(path, caller) as inode:
-            self.operations.removexattr(inode, name)
+            self.operations.removexattr(inode, name, caller)
 
     # By handle: what needs no path any more
 
@@ -213,9 +213,9 @@ class PathOperations:
         """Read up to *size* bytes; fewer at the end of the file only."""
         return self.operations.read(handle, offset, size)
 
-    def write(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> int:
+    def write(self, handle: FileHandle, offset: int, data: bytes | memoryview, caller: Caller | None = None) -> int:
         """Write and give the number of bytes written."""
-        return self.operations.write(handle, offset, data)
+        return self.operations.write(handle, offset, data, kill_suidgid=caller is not None and caller.uid != 0)
 
     def flush(self, handle: FileHandle) -> None:
         """Say that one descriptor of the open file was closed."""

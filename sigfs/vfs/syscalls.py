@@ -1,16 +1,20 @@
-"""System calls that the os module lacks: renameat2, fallocate, utimensat with UTIME_NOW and UTIME_OMIT.
+"""System calls that the os module lacks: renameat2, fallocate, utimensat with UTIME_NOW and UTIME_OMIT, and those that
+change the credentials of one thread.
 
 Owned here: the C signatures. Nothing is remembered; every function may be called from any thread (ctypes releases
-the interpreter lock during the call) and raises OSError with errno and name.
+the interpreter lock during a call that may wait for a disk) and raises OSError with errno and name.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sigfs.vfs.types import Time
 
 RENAME_NOREPLACE: Final = 1
@@ -77,3 +81,77 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """Allocate, punch, zero or collapse a range of the open file *fd*: fallocate(2) with its *mode* flags."""
     if _fallocate(fd, mode, offset, length) != 0:
         raise _fail()
+
+
+# Credentials. The interpreter lock is kept: these only change the thread's own record, and giving the lock up twice
+# costs more than they do.
+
+_quick = ctypes.PyDLL(None, use_errno=True)
+_syscall = _quick.syscall
+_syscall.restype = ctypes.c_long
+
+_CAPABILITY_VERSION: Final = 0x20080522  # linux/capability.h: version 3, two words of 32 capabilities each
+# asm/unistd.h, for programs of 64 bits; setgroups(3) would change every thread
+_SETGROUPS: Final = (
+    {"x86_64": 116, "aarch64": 159, "riscv64": 159, "loongarch64": 159, "ppc64le": 81, "s390x": 206}.get(
+        os.uname().machine
+    )
+    if ctypes.sizeof(ctypes.c_void_p) == 8
+    else None
+)
+_UNCHANGED: Final = 0xFFFFFFFF
+
+
+class Capabilities(ctypes.Structure):
+    """The capabilities of a thread: for each half of the set the effective, permitted and inheritable ones."""
+
+    _fields_ = tuple(
+        (f"{kind}_{half}", ctypes.c_uint32)
+        for half in ("low", "high")
+        for kind in ("effective", "permitted", "inherited")
+    )
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+def get_capabilities() -> Capabilities:
+    """Give the capabilities of this thread."""
+    found = Capabilities()
+    if _quick.capget(ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION, 0)), ctypes.byref(found)) != 0:
+        raise _fail()
+    return found
+
+
+def set_capabilities(capabilities: Capabilities) -> None:
+    """Set the capabilities of this thread; those that are permitted may be made effective at any time."""
+    if _quick.capset(ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION, 0)), ctypes.byref(capabilities)) != 0:
+        raise _fail()
+
+
+def set_fs_ids(uid: int, gid: int) -> None:
+    """Set the user and group by which this thread's file accesses are judged and that own what it makes.
+
+    Raises:
+        OSError: EPERM if the kernel did not do so. One of the two may then have been set.
+    """
+    _quick.setfsgid(ctypes.c_uint32(gid))
+    _quick.setfsuid(ctypes.c_uint32(uid))
+    # The calls give the id before them and no error; one with an id that does not exist changes nothing.
+    unchanged = ctypes.c_uint32(_UNCHANGED)
+    found = _quick.setfsuid(unchanged) & _UNCHANGED, _quick.setfsgid(unchanged) & _UNCHANGED
+    if found != (uid, gid):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), "setfsuid")
+
+
+def set_thread_groups(groups: Sequence[int]) -> None:
+    """Set the supplementary groups of this thread only.
+
+    Raises:
+        OSError: EPERM without CAP_SETGID; ENOSYS on a machine whose system call numbers are not listed here.
+    """
+    if _SETGROUPS is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "setgroups")
+    if _syscall(_SETGROUPS, ctypes.c_size_t(len(groups)), (ctypes.c_uint32 * len(groups))(*groups)) != 0:
+        raise _fail("setgroups")

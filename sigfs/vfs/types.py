@@ -64,7 +64,6 @@ class SetAttr:
     size: int | None = None
     atime_ns: Time | None = None
     mtime_ns: Time | None = None
-    kill_suidgid: bool = False
 
 
 class DirEntry(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from sigfs.errors import NoSuchJob, PendingJob
-from sigfs.model.types import Change, JobId
+from sigfs.model.types import Change, JobId, Record
 from sigfs.model.workspace import DOCUMENT_FILE, Workspace
 
 # (st_mtime_ns, st_ctime_ns, st_ino, st_size) of the document file; None: there is none
@@ -35,31 +35,37 @@ class DocumentPoller:
         self._seen: dict[JobId, _Fingerprint] = {}
         self._looked_at_s = float("-inf")
 
-    def changes(self, job_ids: Iterable[JobId]) -> list[Change]:
-        """Give the jobs, out of *job_ids*, whose document is not as it was when last given.
+    def changes(self, records: Iterable[Record]) -> list[Change]:
+        """Give those jobs whose document is not known, or not as it was when last given.
 
+        A job may go away meanwhile: whoever applies the changes must not bring it back.
+
+        Args:
+            records: what is known of the jobs; a record without document was never read.
         Cost: one stat a job, about 5 µs, at most once in ``max_age_s``.
         """
         with self._lock:
             now_s = time.monotonic()
             fresh = now_s - self._looked_at_s < self._max_age_s
-            looked_at = {job_id: self._seen[job_id] for job_id in job_ids if job_id in self._seen} if fresh else {}
+            looked_at: dict[JobId, _Fingerprint] = {}
             changes: list[Change] = []
             try:
                 workspace_fd = self._workspace.open_dir()
             except FileNotFoundError:
                 return []
             try:
-                for job_id in job_ids:
-                    if job_id in looked_at:
+                for record in records:
+                    known = record.document is not None and record.id in self._seen
+                    if known and fresh:
+                        looked_at[record.id] = self._seen[record.id]
                         continue
-                    seen = _fingerprint(workspace_fd, job_id)
-                    if job_id not in self._seen or seen != self._seen[job_id]:
+                    seen = _fingerprint(workspace_fd, record.id)
+                    if not known or seen != self._seen[record.id]:
                         try:
-                            changes.append(Change(job_id, self._workspace.read(job_id, documents=True)))
+                            changes.append(Change(record.id, self._workspace.read(record.id, documents=True)))
                         except (NoSuchJob, PendingJob):
                             continue
-                    looked_at[job_id] = seen
+                    looked_at[record.id] = seen
             finally:
                 os.close(workspace_fd)
             self._seen = looked_at

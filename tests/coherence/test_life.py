@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import subprocess
@@ -297,3 +298,62 @@ def test_an_interrupted_demo_leaves_nothing(mounts: Mounts, tmp_path: Path) -> N
         process.communicate(timeout=60)
     assert process.returncode == 130
     assert os.listdir(scratch) == []
+
+
+def test_what_was_written_to_a_mapping_is_saved_when_a_busy_mount_is_told_to_end(
+    mounts: Mounts, project: Project, place: Path
+) -> None:
+    mounts.may_warn = True
+    mounts.mount(project, place, "-o", "nopassthrough")
+    pid = mounts.pid(place)
+    job = place / ".jobs" / os.listdir(place / ".jobs")[0]
+    with contextlib.suppress(OSError), open(job / "mapped", "w+b", buffering=0) as file:  # closed without a server
+        file.truncate(8192)
+        with mmap.mmap(file.fileno(), 8192) as mapped:
+            mapped[:8] = b"precious"
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: gone(pid))
+    assert Path(project.workspace.path, job.name, "mapped").read_bytes()[:8] == b"precious"
+
+
+def test_a_view_without_jobs_has_none_and_says_so(mounts: Mounts, project: Project, place: Path) -> None:
+    said = mounts.mount(project, place, "-o", "filter=a 77")
+    assert "0 jobs: the filter 'a 77' holds for none at present" in said
+    assert mounts.status(place)["jobs"] == 0
+
+
+def test_directories_that_cannot_be_read_as_jobs_are_named_once_in_greeting_and_log(
+    mounts: Mounts, project: Project, place: Path
+) -> None:
+    mounts.may_warn = True
+    name = "0" * 32
+    os.mkdir(os.path.join(project.workspace.path, name))
+    said = mounts.mount(project, place)
+    assert said.count(f"{name}: has no signac_statepoint.json") == 1
+    assert mounts.log().count(f"{name}: has no signac_statepoint.json") == 1
+
+
+def test_umount_may_be_called_from_within(mounts: Mounts, project: Project, place: Path) -> None:
+    mounts.mount(project, place)
+    program = "import os, sys; os.chdir(sys.argv[1]); from sigfs.cli import main; main(['umount', '.'])"
+    command = [sys.executable, "-c", program, str(place)]
+    result = subprocess.run(command, env=mounts.environment(), capture_output=True, text=True, cwd="/")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_foreground_mount_is_announced_once(mounts: Mounts, project: Project, place: Path) -> None:
+    process = mounts.start(project, place)
+    assert mounts.sigfs("umount", place).returncode == 0
+    out, err = process.communicate(timeout=60)
+    assert (out + err).count("is mounted on") == 1
+
+
+def test_status_finds_servers_that_other_environments_have_started(
+    mounts: Mounts, project: Project, place: Path, tmp_path: Path
+) -> None:
+    mounts.mount(project, place)
+    environment = {**mounts.environment(), "XDG_RUNTIME_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "sigfs", "status", "--json", str(place)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert '"pid": null' not in result.stdout
+    assert result.stderr == ""

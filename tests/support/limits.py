@@ -15,6 +15,9 @@ _NO_FLAGS = "libfuse 2 has no rename flags: EINVAL"
 _NO_FALLOCATE = "the binding does not hand on fallocate(2): EOPNOTSUPP"
 _NO_HOLES = "libfuse 2 has no LSEEK: the kernel shows a file without holes"
 _EARLY_UMASK = "libfuse 2 leaves the umask to the kernel, which knows no default ACL of ours"
+_OWN_LOCKS = "the binding has no locks: they are the kernel's, for this mount"
+_ONE_THREAD = "it serves one request at a time, and that one waits"
+_NO_WRITER = "the binding does not say who writes: set-id bits always go"
 _NAMELESS = "the high-level interface finds a file by its path, and this one has none: ENOENT"
 
 LIMITS: dict[str, dict[str, str]] = {
@@ -26,6 +29,9 @@ LIMITS: dict[str, dict[str, str]] = {
         "fallocate": _NO_FALLOCATE,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,
+        "locks below": _OWN_LOCKS,
+        "leases": _ONE_THREAD,
+        "set-id bits for root": _NO_WRITER,
         "inode number below": "the binding has one number for the node and for st_ino",
     },
     "fusepy": {
@@ -33,6 +39,8 @@ LIMITS: dict[str, dict[str, str]] = {
         "fallocate": _NO_FALLOCATE,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,
+        "locks below": _OWN_LOCKS,
+        "leases": _ONE_THREAD,
         "stat of a removed open file": _NAMELESS,
         "one cache for all names": "two names of one file are two nodes with a page cache each",
     },

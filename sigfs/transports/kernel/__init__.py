@@ -11,6 +11,7 @@ passthrough; and a request costs no more than with a compiled binding. Linux 5.4
 ``server``         the loop
 ``handlers``       one method a request; ``directories`` packs listings
 ``pool``           threads for requests that may wait for a disk
+``waiting``        the thread for requests that wait for a lock
 ``passthrough``    files that the kernel reads and writes by itself
 ``notify``         the thread that tells the kernel of changes
 ``tracing``        ``-o debug``

@@ -7,17 +7,20 @@ and that the kernel does not take is undone (I3).
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sigfs.transports.base import errno_of
 from sigfs.transports.kernel import protocol as p
 from sigfs.transports.kernel.directories import list_directory
 from sigfs.transports.kernel.negotiation import Session
 from sigfs.transports.kernel.passthrough import CACHED, Passthrough
-from sigfs.transports.kernel.protocol import Header, Init, Opcode
+from sigfs.transports.kernel.protocol import Header, Init, Notification, Opcode
+from sigfs.vfs.locks import RecordLock
 from sigfs.vfs.types import Attrs, Caller, FileHandle, FsError, Inode, SetAttr, Time
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
     from sigfs.transports.kernel.device import Device
     from sigfs.transports.kernel.pool import Pool
+    from sigfs.transports.kernel.waiting import Waiters
+    from sigfs.vfs.locks import LockOwner
     from sigfs.vfs.operations import Operations
 
     Handler: TypeAlias = Callable[[Header, memoryview], None]
@@ -34,17 +39,25 @@ _SMALL_WRITE_BYTES: Final = 64 * 1024
 """Up to here a write is done at once: it ends in the page cache, and the pool costs more (about 40 µs)."""
 _NS: Final = 1_000_000_000
 _CALLERS_MAX: Final = 1024
+_LOCK_KINDS: Final = (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
 
 
 class Handlers:
     """The requests, by opcode, in ``by_opcode``. All are called by the loop's thread, one at a time."""
 
     def __init__(
-        self, device: Device, operations: Operations, session: Session, pool: Pool, passthrough: Passthrough
+        self,
+        device: Device,
+        operations: Operations,
+        session: Session,
+        pool: Pool,
+        waiters: Waiters,
+        passthrough: Passthrough,
     ) -> None:
         self._device = device
         self._operations = operations
         self._pool = pool
+        self._waiters = waiters
         self._passthrough = passthrough
         self._callers: dict[tuple[int, int, int, int], Caller] = {}
         self._setxattr_in = p.SETXATTR_EXT_IN if session.has(Init.SETXATTR_EXT) else p.SETXATTR_IN
@@ -53,8 +66,8 @@ class Handlers:
             int(opcode): getattr(self, opcode.name.lower()) for opcode in Opcode if hasattr(self, opcode.name.lower())
         }
         """A request is handled by the method named like it. Those that have none are answered ENOSYS, after which the
-        kernel does without and does not ask again: FLUSH, ACCESS (it checks permissions by itself), GETLK, SETLK,
-        SETLKW, BMAP, IOCTL, POLL, SYNCFS, TMPFILE, STATX."""
+        kernel does without and does not ask again: ACCESS (it checks permissions by itself), BMAP, IOCTL, POLL,
+        SYNCFS, TMPFILE, STATX."""
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -101,26 +114,26 @@ class Handlers:
     def link(self, request: Header, body: memoryview) -> None:
         inode = Inode(p.LINK_IN.unpack_from(body)[0])
         name = p.name_at(body, p.LINK_IN.size)
-        self._reply_entry(request.unique, self._operations.link(inode, request.node, name))
+        self._reply_entry(request.unique, self._operations.link(inode, request.node, name, self._caller(request)))
 
     def unlink(self, request: Header, body: memoryview) -> None:
-        self._operations.unlink(request.node, p.name_at(body))
+        self._operations.unlink(request.node, p.name_at(body), self._caller(request))
         self._device.reply(request.unique)
 
     def rmdir(self, request: Header, body: memoryview) -> None:
-        self._operations.rmdir(request.node, p.name_at(body))
+        self._operations.rmdir(request.node, p.name_at(body), self._caller(request))
         self._device.reply(request.unique)
 
     def rename(self, request: Header, body: memoryview) -> None:
         (parent,) = p.RENAME_IN.unpack_from(body)
         old, new = p.two_names_at(body, p.RENAME_IN.size)
-        self._operations.rename(request.node, old, parent, new)
+        self._operations.rename(request.node, old, parent, new, 0, self._caller(request))
         self._device.reply(request.unique)
 
     def rename2(self, request: Header, body: memoryview) -> None:
         parent, flags = p.RENAME2_IN.unpack_from(body)
         old, new = p.two_names_at(body, p.RENAME2_IN.size)
-        self._operations.rename(request.node, old, parent, new, flags)
+        self._operations.rename(request.node, old, parent, new, flags, self._caller(request))
         self._device.reply(request.unique)
 
     # -- attributes ----------------------------------------------------------------------------------------------
@@ -140,12 +153,18 @@ class Handlers:
             size=size if valid & p.FATTR_SIZE else None,
             atime_ns=_time(valid & p.FATTR_ATIME, valid & p.FATTR_ATIME_NOW, atime * _NS + atime_ns),
             mtime_ns=_time(valid & p.FATTR_MTIME, valid & p.FATTR_MTIME_NOW, mtime * _NS + mtime_ns),
-            kill_suidgid=bool(valid & p.FATTR_KILL_SUIDGID),
         )
-        attrs = self._operations.setattr(
-            request.node, changes, handle if valid & p.FATTR_FH else None, self._caller(request)
-        )
-        self._device.reply(request.unique, p.pack_attr(attrs))
+        known, caller = handle if valid & p.FATTR_FH else None, self._caller(request)
+
+        def change(*, wait: bool) -> bytes:
+            return p.pack_attr(self._operations.setattr(request.node, changes, known, caller, wait=wait))
+
+        try:
+            answer = change(wait=changes.size is None)
+        except BlockingIOError:  # another process has a lease of the file
+            self._later(request, lambda: change(wait=True))
+        else:
+            self._device.reply(request.unique, answer)
 
     def statfs(self, request: Header, body: memoryview) -> None:
         del body
@@ -181,27 +200,29 @@ class Handlers:
         start = layout.size + len(raw) + 1
         if not raw or not found or len(body) < start + size:
             raise FsError(errno.EINVAL)
-        self._operations.setxattr(request.node, p.decode(raw), bytes(body[start : start + size]), flags)
+        value, caller = bytes(body[start : start + size]), self._caller(request)
+        self._operations.setxattr(request.node, p.decode(raw), value, flags, caller)
         if more and more[0] & p.SETXATTR_ACL_KILL_SGID:
             mode = self._operations.getattr(request.node).stat.st_mode
             if mode & stat.S_ISGID:
                 changes = SetAttr(mode=stat.S_IMODE(mode) & ~stat.S_ISGID)
-                self._operations.setattr(request.node, changes, None, self._caller(request))
+                self._operations.setattr(request.node, changes, None, caller)
         self._device.reply(request.unique)
 
     def removexattr(self, request: Header, body: memoryview) -> None:
-        self._operations.removexattr(request.node, p.name_at(body))
+        self._operations.removexattr(request.node, p.name_at(body), self._caller(request))
         self._device.reply(request.unique)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
     def open(self, request: Header, body: memoryview) -> None:
-        flags, open_flags = p.OPEN_IN.unpack_from(body)
+        flags, _ = p.OPEN_IN.unpack_from(body)
         caller = self._caller(request)
-        handle = self._operations.open(request.node, flags & ~p.FMODE_EXEC, caller)
+        self._now_or_later(request, flags, lambda wait: self._open(request, flags, caller, wait=wait))
+
+    def _open(self, request: Header, flags: int, caller: Caller, *, wait: bool) -> None:
+        handle = self._operations.open(request.node, flags & ~p.FMODE_EXEC, caller, wait=wait)
         try:
-            if open_flags & p.OPEN_KILL_SUIDGID:
-                self._operations.setattr(request.node, SetAttr(kill_suidgid=True), handle, caller)
             answer = self._open_out(request.node, handle)
         except BaseException:
             self._operations.release(handle)
@@ -210,13 +231,15 @@ class Handlers:
             self._close(request.node, handle)
 
     def create(self, request: Header, body: memoryview) -> None:
-        flags, mode, umask, open_flags = p.CREATE_IN.unpack_from(body)
+        flags, mode, umask, _ = p.CREATE_IN.unpack_from(body)
         name = p.name_at(body, p.CREATE_IN.size)
         caller = self._caller(request, umask)
-        attrs, handle = self._operations.create(request.node, name, mode, flags & ~p.FMODE_EXEC, caller)
+        self._now_or_later(request, flags, lambda wait: self._create(request, name, mode, flags, caller, wait=wait))
+
+    def _create(self, request: Header, name: str, mode: int, flags: int, caller: Caller, *, wait: bool) -> None:
+        how = flags & ~p.FMODE_EXEC
+        attrs, handle = self._operations.create(request.node, name, mode, how, caller, wait=wait)
         try:
-            if open_flags & p.OPEN_KILL_SUIDGID:  # it was there already and has been truncated
-                attrs = self._operations.setattr(attrs.inode, SetAttr(kill_suidgid=True), handle, caller)
             answer = p.pack_entry(attrs) + self._open_out(attrs.inode, handle)
         except BaseException:
             self._operations.release(handle)
@@ -231,6 +254,77 @@ class Handlers:
             self._close(request.node, p.RELEASE_IN.unpack_from(body)[0])
         finally:  # the caller of close(2) is not told
             self._device.reply(request.unique)
+
+    def flush(self, request: Header, body: memoryview) -> None:
+        handle, owner = p.FLUSH_IN.unpack_from(body)
+
+        def flush() -> None:
+            if self._operations.flush(handle, owner):
+                self._waiters.hurry()
+
+        if self._operations.flush_may_block(handle):
+            self._later(request, flush)
+        else:
+            flush()
+            self._device.reply(request.unique)
+
+    def getlk(self, request: Header, body: memoryview) -> None:
+        handle, owner, start, end, kind, pid, _ = p.LK_IN.unpack_from(body)
+        found = self._operations.get_lock(handle, owner, RecordLock(kind, start, end, pid))
+        if found is None:
+            found = RecordLock(fcntl.F_UNLCK, start, end)
+        self._device.reply(request.unique, p.LK_OUT.pack(found.start, found.end, found.kind, found.pid))
+
+    def setlk(self, request: Header, body: memoryview) -> None:
+        self._lock(request, p.LK_IN.unpack_from(body), wait=False)
+
+    def setlkw(self, request: Header, body: memoryview) -> None:
+        self._lock(request, p.LK_IN.unpack_from(body), wait=True)
+
+    def _lock(self, request: Header, wanted: tuple[Any, ...], *, wait: bool) -> None:
+        """Lock, convert or unlock: at once if nothing is in the way, else it is refused or waited for.
+
+        Who gets a lock wants to see what others, also below, wrote while they had it. Where the kernel has a cache of
+        its own of the file, it is told to forget that before the answer: by the waiters' thread, as this may wait
+        for reads that the loop and the pool are to answer (I6).
+        """
+        handle, owner, start, end, kind, pid, flags = wanted
+        if kind not in _LOCK_KINDS:
+            raise FsError(errno.EINVAL)
+        refresh = kind != fcntl.F_UNLCK and self._passthrough.is_cached(request.node)
+
+        def attempt() -> int | None:
+            try:
+                done = self._set_lock(handle, owner, RecordLock(kind, start, end, pid), flags)
+            except Exception as error:  # noqa: BLE001  the table of errors is errno_of's
+                return errno_of(error)
+            return 0 if done else None if wait else errno.EAGAIN
+
+        def answer(result: int) -> None:
+            if result:
+                self._device.fail(request.unique, result)
+                return
+            if refresh:
+                with contextlib.suppress(OSError):
+                    self._device.notify(Notification.INVAL_INODE, p.INVAL_INODE_OUT.pack(request.node, 0, 0))
+            if not self._device.reply(request.unique):
+                with contextlib.suppress(FsError, OSError):
+                    self._set_lock(handle, owner, RecordLock(fcntl.F_UNLCK, start, end), flags)
+
+        result = None if refresh else attempt()
+        if result is None:
+            self._waiters.submit(request.unique, attempt, answer)
+        else:
+            answer(result)
+
+    def _set_lock(self, handle: FileHandle, owner: LockOwner, lock: RecordLock, flags: int) -> bool:
+        if flags & p.LK_FLOCK:
+            done = self._operations.flock(handle, lock.kind)
+        else:
+            done = self._operations.set_lock(handle, owner, lock)
+        if done and lock.kind != fcntl.F_WRLCK:  # unlocked, or others may share what was exclusive
+            self._waiters.hurry()
+        return done
 
     def read(self, request: Header, body: memoryview) -> None:
         handle, offset, size, _, _, _ = p.READ_IN.unpack_from(body)
@@ -258,7 +352,8 @@ class Handlers:
 
     def fallocate(self, request: Header, body: memoryview) -> None:
         handle, offset, length, mode = p.FALLOCATE_IN.unpack_from(body)
-        self._later(request, lambda: self._operations.fallocate(handle, mode, offset, length))
+        kill = request.uid != 0
+        self._later(request, lambda: self._operations.fallocate(handle, mode, offset, length, kill))
 
     def lseek(self, request: Header, body: memoryview) -> None:
         handle, offset, whence = p.LSEEK_IN.unpack_from(body)
@@ -273,9 +368,12 @@ class Handlers:
             length, answer = min(length, 0x7FFFF000), p.U32
         else:
             length, answer = min(length, (1 << 63) - 1), p.U64
+        kill = request.uid != 0
         self._later(
             request,
-            lambda: answer.pack(self._operations.copy_file_range(source, source_offset, target, target_offset, length)),
+            lambda: answer.pack(
+                self._operations.copy_file_range(source, source_offset, target, target_offset, length, kill)
+            ),
         )
 
     copy_file_range_64 = copy_file_range
@@ -314,7 +412,7 @@ class Handlers:
     # -- the connection ------------------------------------------------------------------------------------------
 
     def interrupt(self, request: Header, body: memoryview) -> None:
-        """Answer the request that is meant, if it has not begun; INTERRUPT itself gets no answer.
+        """Answer the request that is meant, if it has not begun or waits for a lock; INTERRUPT itself gets no answer.
 
         The protocol would have EAGAIN as the answer for a request not seen yet. With one thread that receives there
         is none such: the kernel sends INTERRUPT after the request it is about.
@@ -323,6 +421,8 @@ class Handlers:
         (unique,) = p.INTERRUPT_IN.unpack_from(body)
         if self._pool.cancel(unique):
             self._device.fail(unique, errno.EINTR)
+        else:
+            self._waiters.interrupt(unique)
 
     def destroy(self, request: Header, body: memoryview) -> None:
         del body
@@ -360,10 +460,29 @@ class Handlers:
 
     def _close(self, inode: Inode, handle: FileHandle) -> None:
         self._passthrough.released(inode)
-        self._operations.release(handle)
+        if self._operations.release(handle):
+            self._waiters.hurry()
 
-    def _later(self, request: Header, work: Callable[[], bytes | None]) -> None:
-        """Have the pool do *work* and answer with what it gives (None: success without data)."""
+    def _now_or_later(self, request: Header, flags: int, work: Callable[[bool], None]) -> None:
+        """Have *work* done, which opens a file and answers: at once, or by the pool if another process has a lease.
+
+        Args:
+            flags: of open(2); O_NONBLOCK: the caller does not want to wait.
+            work: is told whether it may wait.
+        """
+        try:
+            work(False)
+        except BlockingIOError:
+            if flags & os.O_NONBLOCK:
+                raise
+            self._later(request, lambda: work(True), answers=True)
+
+    def _later(self, request: Header, work: Callable[[], bytes | None], *, answers: bool = False) -> None:
+        """Have the pool do *work* and answer with what it gives (None: success without data).
+
+        Args:
+            answers: *work* answers by itself, unless it raises.
+        """
 
         def answer() -> None:
             try:
@@ -371,7 +490,8 @@ class Handlers:
             except Exception as error:  # noqa: BLE001  the table of errors is errno_of's
                 self._device.fail(request.unique, errno_of(error))
             else:
-                self._device.reply(request.unique, result or b"")
+                if not answers:
+                    self._device.reply(request.unique, result or b"")
 
         self._pool.submit(request.unique, answer)
 

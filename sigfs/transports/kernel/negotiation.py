@@ -35,6 +35,8 @@ could be put above this mount."""
 
 WANTED: Final = (
     Init.ASYNC_READ
+    | Init.POSIX_LOCKS  # both: locks are held on the disk below
+    | Init.FLOCK_LOCKS
     | Init.ATOMIC_O_TRUNC
     | Init.BIG_WRITES
     | Init.DONT_MASK  # vfs applies the umask, which a default ACL of the parent overrides
@@ -51,8 +53,8 @@ WANTED: Final = (
     | Init.HAS_EXPIRE_ONLY
 )
 """Not wanted: CACHE_SYMLINKS (nothing tells the kernel that a link changed below), WRITEBACK_CACHE (excludes
-passthrough, and the kernel's idea of size and times would win over the store's), POSIX_LOCKS and FLOCK_LOCKS (locks
-are kept by the kernel, for this mount), NO_OPEN_SUPPORT and NO_OPENDIR_SUPPORT (no handle to answer from)."""
+passthrough, and the kernel's idea of size and times would win over the store's), NO_OPEN_SUPPORT and
+NO_OPENDIR_SUPPORT (no handle to answer from)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Needs CAP_SYS_ADMIN, Linux 6.9, and a store that is not itself stacked. The kern
   backing id; anything else fails with EIO. So the kind is decided at the first open, and kept until the last release.
 * A backing id may serve opens of any access mode, whatever the mode of the descriptor it was registered with.
 
-Which files may be passed through at all, ``Operations.passthrough_fd`` says: the kernel writes them with the server's
-rights.
+Which files may be passed through at all, ``Operations.passthrough_fd`` says. The kernel writes them, whoever asks, with
+the credentials of the thread that registered them: those of an ordinary writer, from whom set-id bits do not survive.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import errno
 import fcntl
 import logging
 import sys
+import threading
 from typing import TYPE_CHECKING, Final
 
 from sigfs.transports.kernel.protocol import BACKING_CLOSE, BACKING_MAP, BACKING_OPEN
+from sigfs.vfs.credentials import as_ordinary_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,12 +43,17 @@ _REASONS: Final = {
 
 
 class Passthrough:
-    """Which nodes are open, how often, and as what. Used by the loop's thread only; no lock."""
+    """Which nodes are open, how often, and as what. Any thread may call any method.
+
+    ``_lock`` makes each whole, the registering included: two first opens must not register one file twice. Nothing
+    that waits is done while it is held.
+    """
 
     def __init__(self, device: Device, *, enabled: bool) -> None:
         self._device = device
         self.enabled = enabled
         """False from the start, or from the first refusal that will not change."""
+        self._lock = threading.Lock()
         self._opens: dict[Inode, list[int]] = {}
         """[backing id or CACHED, number of open handles]; an entry lives from the first open to the last release."""
 
@@ -57,33 +64,41 @@ class Passthrough:
             inode: the node.
             get_fd: gives a descriptor of the file below, or None if there is no such file; called if it matters.
         """
+        with self._lock:
+            known = self._opens.get(inode)
+            if known is not None:
+                known[1] += 1
+                return known[0]
+            backing = CACHED
+            if self.enabled:
+                fd = get_fd()
+                if fd is not None:
+                    backing = self._register(fd)
+            self._opens[inode] = [backing, 1]
+            return backing
+
+    def is_cached(self, inode: Inode) -> bool:
+        """Tell whether the kernel caches the data of *inode*, which is open."""
         known = self._opens.get(inode)
-        if known is not None:
-            known[1] += 1
-            return known[0]
-        backing = CACHED
-        if self.enabled:
-            fd = get_fd()
-            if fd is not None:
-                backing = self._register(fd)
-        self._opens[inode] = [backing, 1]
-        return backing
+        return known is None or known[0] == CACHED
 
     def released(self, inode: Inode) -> None:
         """Count a release; the last one gives the backing id back."""
-        known = self._opens.get(inode)
-        if known is None:
-            return
-        known[1] -= 1
-        if known[1] == 0:
-            del self._opens[inode]
-            if known[0] != CACHED:
-                self._unregister(known[0])
+        with self._lock:
+            known = self._opens.get(inode)
+            if known is None:
+                return
+            known[1] -= 1
+            if known[1] == 0:
+                del self._opens[inode]
+                if known[0] != CACHED:
+                    self._unregister(known[0])
 
     def _register(self, fd: int) -> int:
         try:
             # With a mutable buffer fcntl.ioctl returns the call's result, which is the backing id, not the buffer.
-            return int(fcntl.ioctl(self._device.fd, BACKING_OPEN, bytearray(BACKING_MAP.pack(fd, 0)), True))
+            with as_ordinary_writer():
+                return int(fcntl.ioctl(self._device.fd, BACKING_OPEN, bytearray(BACKING_MAP.pack(fd, 0)), True))
         except OSError as error:
             if error.errno not in _FOR_THIS_FILE:
                 self.enabled = False

@@ -137,6 +137,8 @@ GETATTR_FH: Final = 1 << 0
 OPEN_KILL_SUIDGID: Final = 1 << 0
 WRITE_KILL_SUIDGID: Final = 1 << 2
 FSYNC_FDATASYNC: Final = 1 << 0
+LK_FLOCK: Final = 1 << 0
+"""The lock is one of flock(2); the range means nothing."""
 SETXATTR_ACL_KILL_SGID: Final = 1 << 0
 FOPEN_PASSTHROUGH: Final = 1 << 7
 EXPIRE_ONLY: Final = 1 << 0
@@ -191,6 +193,10 @@ WRITE_IN: Final = Struct("=QQIIQI4x")  # handle, offset, size, WRITE_*, lock own
 FSYNC_IN: Final = Struct("=QI4x")  # handle, FSYNC_*
 SETXATTR_IN: Final = Struct("=II")  # size of the value, flags of setxattr(2); name and value follow
 SETXATTR_EXT_IN: Final = Struct("=III4x")  # the same and SETXATTR_*, if Init.SETXATTR_EXT was taken
+FLUSH_IN: Final = Struct("=Q4x4xQ")  # handle, lock owner
+# handle, lock owner, first byte, last byte (2^63 - 1: to the end), F_RDLCK and so on, pid of who asks, LK_*
+LK_IN: Final = Struct("=QQQQIII4x")
+LK_OUT: Final = Struct("=QQII")  # first byte, last byte, F_RDLCK and so on (F_UNLCK: nothing is in the way), pid or 0
 GETXATTR_IN: Final = Struct("=I4x")  # size of the caller's buffer, 0: wants to know the size
 FALLOCATE_IN: Final = Struct("=QQQI4x")  # handle, offset, length, mode of fallocate(2)
 LSEEK_IN: Final = Struct("=QqI4x")  # handle, offset, whence

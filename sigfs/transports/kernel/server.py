@@ -1,7 +1,8 @@
 """The loop: receive a request, have it handled, until the file system is unmounted.
 
 Threads: the loop's answers what needs no waiting for data, by itself (measured: more readers make each request
-slower); the pool's do what may wait for a disk; the notifier's only tells the kernel of changes.
+slower); the pool's do what may wait for a disk; one tries again to get locks that were refused; the notifier's only
+tells the kernel of changes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from sigfs.transports.base import errno_of
@@ -17,6 +19,7 @@ from sigfs.transports.kernel.negotiation import BUFFER_BYTES
 from sigfs.transports.kernel.passthrough import Passthrough
 from sigfs.transports.kernel.pool import Pool
 from sigfs.transports.kernel.protocol import IN_HEADER, Header, Init, Opcode
+from sigfs.transports.kernel.waiting import Waiters
 
 if TYPE_CHECKING:
     from sigfs.transports.kernel.device import Device
@@ -41,7 +44,8 @@ class Server:
         self._device = device
         self._pool = Pool()
         self.passthrough = Passthrough(device, enabled=session.has(Init.PASSTHROUGH))
-        self._handlers = Handlers(device, operations, session, self._pool, self.passthrough).by_opcode
+        self._waiters = Waiters()
+        self._handlers = Handlers(device, operations, session, self._pool, self._waiters, self.passthrough).by_opcode
         self.counts: dict[int, int] = {}
         """Requests received, by opcode. Written by the loop's thread only."""
         self.stopping = threading.Event()
@@ -65,7 +69,9 @@ class Server:
 
     def close(self, timeout_s: float) -> bool:
         """Drop the requests that wait, wait for those under way; False if one did not end in time."""
-        return self._pool.close(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        ended = self._waiters.close(timeout_s)
+        return self._pool.close(max(0.0, deadline - time.monotonic())) and ended
 
     def _handle(self, request: Header, body: memoryview) -> None:
         """Handle one request. Whatever it is, the loop goes on."""

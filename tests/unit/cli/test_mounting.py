@@ -11,14 +11,15 @@ from pathlib import Path
 import click
 import pytest
 
-from sigfs.cli import app, mounting, registry
+from sigfs.cli import app, background, mounting, registry
 from sigfs.cli.options import parse_options
 from sigfs.cli.output import printable
-from sigfs.errors import MountPointError
+from sigfs.errors import MountError, MountPointError
 from sigfs.model.project import init_project
 from sigfs.mount import MountReport, report_from_json, report_to_json
 from sigfs.mount.points import check_mountpoint, probe
-from sigfs.transports.mounts import resolve_mountpoint
+from sigfs.query import parse_text
+from sigfs.transports.mounts import Mount, resolve_mountpoint
 
 
 def test_options_are_those_of_mount() -> None:
@@ -34,6 +35,10 @@ def test_options_are_those_of_mount() -> None:
         "entry_timeout_s": 2.5,
         "attr_timeout_s": 0.0,
     }
+
+
+def test_a_filter_may_be_an_option() -> None:
+    assert parse_options(["ro,filter=foo 42"]) == {"read_only": True, "filter": parse_text("foo 42")}
 
 
 def test_flags_of_the_kernel_are_handed_on_and_words_for_others_ignored() -> None:
@@ -53,6 +58,9 @@ def test_flags_of_the_kernel_are_handed_on_and_words_for_others_ignored() -> Non
         ("entry_timeout=-1", "seconds"),
         ("attr_timeout=nan", "seconds"),
         ("attr_timeout", "seconds"),
+        ("attr_timeout=1e9", "less than 1,000,000,000"),
+        ("filter=a@in [1,2]", "--filter"),
+        ("filter=a 1,b 2", "--filter"),
         ("layout=hive2", "auto, full"),
         ("transport=nfs", "kernel"),
         ("ro=1", "no value"),
@@ -109,12 +117,16 @@ def test_a_fit_mount_point_is_made_absolute_and_free_of_links(
 
 
 def test_mounting_at_an_unfit_place_exits_with_its_code(
-    tmp_path: Path, workspace: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, workspace: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # umount leaves it
     assert app.run(["mount", str(tmp_path / "project"), str(tmp_path / "none")]) == 5
     assert "mkdir" in capsys.readouterr().err
     assert app.run(["mount", "/", str(tmp_path / "none")]) == 3
     assert app.run(["mount", "a", "b", "c"]) == 2
+    capsys.readouterr()
+    assert app.run(["mount", str(tmp_path / "project")]) == 2
+    assert f"sigfs mount {tmp_path}/project MNT" in capsys.readouterr().err
     assert app.run(["mount", "--filter", "a@zz 1", str(tmp_path / "project"), str(tmp_path / "none")]) == 2
     assert app.run(["umount", str(tmp_path)]) == 5
     assert app.run(["umount"]) == 2
@@ -135,7 +147,7 @@ def test_a_report_survives_the_pipe() -> None:
 
 @pytest.fixture
 def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> registry.Registration:
-    monkeypatch.setattr(registry, "directory", lambda: str(tmp_path / "run"))
+    monkeypatch.setattr(registry, "directories", lambda: [str(tmp_path / "run")])
     started = registry.start_time(os.getpid())
     assert started is not None
     return registry.Registration(
@@ -169,6 +181,40 @@ def test_a_directory_that_others_may_write_to_is_not_believed(
     assert list(registry.registrations()) == []
     assert registry.register(registered) is None
     assert "somebody else" in caplog.text
+
+
+def test_a_mount_is_found_wherever_its_server_could_register(
+    registered: registry.Registration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [str(tmp_path / "missing" / "run"), str(tmp_path / "open"), str(tmp_path / "last" / "run")]
+    os.mkdir(places[1])
+    os.chmod(places[1], 0o777)
+    monkeypatch.setattr(registry, "directories", lambda: places)
+    assert registry.register(registered) == os.path.join(places[2], f"{registry._boot()}-{os.getpid()}.json")
+    monkeypatch.setattr(registry, "directories", lambda: places[::-1])
+    assert list(registry.registrations()) == [registered]
+
+
+def test_the_registry_knows_more_than_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    known = registry.directories()
+    assert f"/run/user/{os.geteuid()}/sigfs" in known
+    assert known[-2:] == [f"{tmp_path}/sigfs", f"{tmp_path}/state/sigfs/run"]
+
+
+def test_old_logs_are_removed(registered: registry.Registration, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    logs = tmp_path / "log"
+    logs.mkdir()
+    for name in ("old.log", "old.log.1", "used.log", "other"):
+        (logs / name).touch()
+        os.utime(logs / name, (0, 0))
+    (logs / "new.log").touch()
+    registry.register(replace(registered, log_file=str(logs / "used.log")))
+    background.prune_logs(str(logs))
+    assert sorted(os.listdir(logs)) == ["new.log", "other", "used.log"]
 
 
 def test_foreign_files_in_the_registry_are_ignored(registered: registry.Registration, tmp_path: Path) -> None:
@@ -216,6 +262,28 @@ def test_a_neighbour_with_a_longer_name_is_no_holder(tmp_path: Path) -> None:
         found = [holder.pid for holder in mounting.find_holders(str(tmp_path / "mnt"))]
         process.kill()
     assert process.pid not in found
+
+
+def test_without_a_visible_holder_the_message_fits_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounting, "find_holders", lambda _mountpoint: iter(()))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "another mount namespace" in mounting._busy("mnt", "/mnt")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "try again as root" in mounting._busy("mnt", "/mnt")
+
+
+def test_a_server_that_takes_long_to_end_is_named(
+    registered: registry.Registration, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mount = Mount("/mnt", 0, "fuse.sigfs", "/project", frozenset())
+    monkeypatch.setattr(mounting, "mounted", lambda _path: mount)
+    monkeypatch.setattr(mounting, "unmount", lambda *_arguments: None)
+    monkeypatch.setattr(mounting, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(mounting, "EXIT_S", 0.05)
+    registry.register(registered)  # this process, which does not end
+    with pytest.raises(MountError, match="has not ended"):
+        mounting._umount("mnt", "/mnt", lazy=False)
+    assert capsys.readouterr().err == f"sigfs: waiting for process {os.getpid()}, which serves mnt, to end\n"
 
 
 def test_control_characters_do_not_reach_a_table() -> None:

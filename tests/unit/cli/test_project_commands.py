@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
 import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,15 +222,137 @@ def test_completion_prints_a_script(run: Run, shell: str) -> None:
     assert "_SIGFS_COMPLETE" in out
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(project: Path) -> None:
+def real_command(*arguments: str) -> list[str]:
     program = "import sys; sys.path[:0] = sys.argv.pop().split(':'); from sigfs.cli import main; main()"
-    command = [sys.executable, "-c", program, "find", "-p", str(project), ":".join(filter(None, sys.path))]
+    return [sys.executable, "-c", program, *arguments, ":".join(filter(None, sys.path))]
+
+
+def test_without_a_reader_the_command_ends_by_sigpipe_and_quietly(project: Path) -> None:
+    command = real_command("find", "-p", str(project))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         err = process.stderr.read()
-    assert err == b""
+    assert (err, process.returncode) == (b"", -signal.SIGPIPE)
+
+
+@pytest.mark.parametrize("arguments", [["find"], ["find", "--sp"], ["status"]])
+def test_closed_standard_streams_are_no_bug(project: Path, arguments: list[str]) -> None:
+    shell = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *real_command(*arguments)]
+    assert subprocess.run(shell, cwd=project).returncode == 0
+
+
+def test_without_a_command_there_is_help(run: Run) -> None:
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: sigfs")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["init", ""], ["find", "-p", ""], ["mount", ""], ["mount", "", "x"], ["umount", ""], ["status", ""]],
+)
+def test_empty_paths_are_refused(run: Run, project: Path, arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "empty path" in err
+
+
+def test_keys_of_job_are_spelled_as_in_a_query(run: Run, project: Path) -> None:
+    assert json.loads(run("job", "sp.id=4", "sp.a.b=5", "--dry-run", "--json")[1])["sp"] == {"id": 4, "a": {"b": 5}}
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("doc.x=1", """sigfs job '{"doc": {"x": 1}}'"""),
+        ("a@gt=1", """sigfs job '{"a@gt": 1}'"""),
+        ("a.$gt=1", """sigfs job '{"a": {"$gt": 1}}'"""),
+        ('a={"$gt":1}', """sigfs job '{"a": {"$gt": 1}}'"""),
+        ('a=[{"$gt":1}]', """sigfs job '{"a": [{"$gt": 1}]}'"""),
+        ("id=1", "sp.id"),
+        ("doc=1", "sp.doc"),
+    ],
+)
+def test_job_refuses_what_was_meant_for_a_query_and_names_the_remedy(
+    run: Run, project: Path, word: str, remedy: str
+) -> None:
+    code, out, err = run("job", word)
+    assert (code, out) == (2, "")
+    assert remedy in err
+
+
+def test_job_in_a_workspace_that_cannot_be_written_names_the_workspace(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    code, out, err = run("job", "new=1")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"sigfs: {project}/workspace: Read-only file system")
+
+
+def test_find_says_which_keys_no_job_has(run: Run, project: Path) -> None:
+    code, out, err = run("find", "foo=42")
+    assert (code, out) == (0, "")
+    assert err == "sigfs: no job has the key 'foo=42'; did you mean: foo 42?\n"
+    code, out, err = run("find", "a@exists", "true", "--sp", "none,foo", "--doc", "n,neither")
+    assert (code, out.count("\n")) == (0, 2)
+    assert err.splitlines() == ["sigfs: no job has the key 'none'", "sigfs: no job has the key 'doc.neither'"]
+    assert run("find", "id", "0")[2] == ""
+
+
+def test_find_says_which_directories_are_no_jobs(run: Run, project: Path) -> None:
+    assert run("find")[2] == ""
+    for digit in "1", "0":
+        (project / "workspace" / (digit * 32)).mkdir()
+    code, out, err = run("find")
+    assert (code, out.count("\n")) == (0, 3)
+    assert "2 directories" in err
+    assert f"{'0' * 32}: has no signac_statepoint.json" in err
+
+
+def test_json_that_the_shell_has_torn_apart_is_explained(run: Run, project: Path) -> None:
+    code, _, err = run("find", "foo.$in [8, 11]")
+    assert code == 2
+    assert "single quotes, as a.$in '[8, 11]'" in err
+
+
+def test_a_table_on_a_terminal_is_never_cut(project: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
+    subprocess.run(real_command("find", "-p", str(project), "foo", "42", "--sp", "--path"), stdout=theirs, check=True)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the end
+        while data := os.read(ours, 1 << 16):
+            shown += data
+    os.close(ours)
+    lines = shown.decode().splitlines()
+    assert lines[0].split() == ["path", "a.b", "bar", "foo", "name"]
+    assert sorted(line.split()[0] for line in lines[1:]) == sorted(
+        f"{project}/workspace/{job}" for job in (FOO_42, FOO_42_BAR)
+    )
+
+
+def completed(*words: str) -> list[str]:
+    from click.shell_completion import ShellComplete
+
+    complete = ShellComplete(app.sigfs, {}, "sigfs", "_SIGFS_COMPLETE")
+    return [item.value or item.type for item in complete.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_words_complete(run: Run, project: Path) -> None:
+    assert completed("find", "") == ["a.b", "bar", "foo", "name"]
+    assert completed("find", "f") == ["foo"]
+    assert completed("find", "foo", "") == []
+    assert completed("mount", "-o", "ro,tr") == [
+        "ro,transport=", "ro,transport=fusepy", "ro,transport=kernel", "ro,transport=llfuse",
+    ]  # fmt: skip
+    assert completed("mount", "") == ["dir"]
 
 
 def test_an_interrupt_ends_quietly(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,15 @@ def test_abbreviated_ids_resolve_if_unique() -> None:
         snapshot.record(JobId("f" * 32))
 
 
+def test_changes_of_known_jobs_only_do_not_bring_back_one_that_is_gone() -> None:
+    index = make({"foo": 1}, {"foo": 2})
+    late = [Change(job_id({"foo": foo}), record({"foo": foo}, {"x": foo})) for foo in (1, 2)]
+    index.apply([Change(job_id({"foo": 1}), None)])
+    assert len(index.apply(late, known_only=True).jobs) == 1
+    assert find(index, "") == [2]
+    assert find(index, "doc.x") == [2]
+
+
 def test_check_notices_an_index_that_lies() -> None:
     index = make({"foo": 1}, {"foo": 2})
     index.check()

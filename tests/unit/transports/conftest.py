@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -19,6 +20,7 @@ from sigfs.transports.kernel.device import Device
 from sigfs.transports.kernel.negotiation import WANTED, Session
 from sigfs.transports.kernel.protocol import Init, Opcode
 from sigfs.transports.kernel.server import Server
+from sigfs.vfs.locks import RecordLock
 from sigfs.vfs.types import ROOT, Attrs, Caller, DirEntry, FileHandle, FsError, Inode, SetAttr
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class PassThroughOperations:
         self.calls: list[tuple[object, ...]] = []
         self.timeout_s = timeout_s
         self.nowait = True
+        self.leased = False
+        self.flush_error: OSError | None = None
+        self.locked_by: int | None = None
         self.gate: threading.Event | None = None
         self.entered = threading.Event()
         self._next = ROOT + 1
@@ -94,7 +99,18 @@ class PassThroughOperations:
         self.calls.append(("getattr", inode, handle))
         return self._attrs(self._child(inode, "").rstrip("/"))
 
-    def setattr(self, inode: Inode, changes: SetAttr, handle: FileHandle | None, caller: Caller) -> Attrs:
+    def _wait_for_lease(self, wait: bool) -> None:
+        if self.leased:
+            if not wait:
+                raise BlockingIOError(errno.EAGAIN, "leased")
+            self.entered.set()
+            assert self.gate is not None
+            self.gate.wait(30)
+
+    def setattr(
+        self, inode: Inode, changes: SetAttr, handle: FileHandle | None, caller: Caller, *, wait: bool = True
+    ) -> Attrs:
+        self._wait_for_lease(wait)
         self.calls.append(("setattr", inode, changes, handle))
         path = self.paths[inode]
         if changes.size is not None:
@@ -123,17 +139,19 @@ class PassThroughOperations:
         os.mkdir(self._child(parent, name), mode & ~caller.umask)
         return self._referenced(self._child(parent, name))
 
-    def unlink(self, parent: Inode, name: str) -> None:
+    def unlink(self, parent: Inode, name: str, caller: Caller) -> None:
         os.unlink(self._child(parent, name))
 
-    def rmdir(self, parent: Inode, name: str) -> None:
+    def rmdir(self, parent: Inode, name: str, caller: Caller) -> None:
         os.rmdir(self._child(parent, name))
 
     def symlink(self, parent: Inode, name: str, target: str, caller: Caller) -> Attrs:
         os.symlink(target, self._child(parent, name))
         return self._referenced(self._child(parent, name))
 
-    def rename(self, old_parent: Inode, old_name: str, new_parent: Inode, new_name: str, flags: int = 0) -> None:
+    def rename(
+        self, old_parent: Inode, old_name: str, new_parent: Inode, new_name: str, flags: int, caller: Caller
+    ) -> None:
         self.calls.append(("rename", old_name, new_name, flags))
         if flags:
             raise FsError(errno.EINVAL)
@@ -144,15 +162,19 @@ class PassThroughOperations:
             if path == old or path.startswith(old + "/"):
                 self.paths[inode] = new + path[len(old) :]
 
-    def link(self, inode: Inode, new_parent: Inode, new_name: str) -> Attrs:
+    def link(self, inode: Inode, new_parent: Inode, new_name: str, caller: Caller) -> Attrs:
         os.link(self.paths[inode], self._child(new_parent, new_name))
         return self._referenced(self._child(new_parent, new_name))
 
-    def open(self, inode: Inode, flags: int, caller: Caller) -> FileHandle:
+    def open(self, inode: Inode, flags: int, caller: Caller, *, wait: bool = True) -> FileHandle:
+        self._wait_for_lease(wait)
         self.calls.append(("open", inode, flags))
         return self._handle(os.open(self.paths[inode], flags), inode)
 
-    def create(self, parent: Inode, name: str, mode: int, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+    def create(
+        self, parent: Inode, name: str, mode: int, flags: int, caller: Caller, *, wait: bool = True
+    ) -> tuple[Attrs, FileHandle]:
+        self._wait_for_lease(wait)
         path = self._child(parent, name)
         fd = os.open(path, flags | os.O_CREAT, mode & ~caller.umask)
         attrs = self._referenced(path)
@@ -172,9 +194,34 @@ class PassThroughOperations:
         self.calls.append(("write", handle, offset, len(data), kill_suidgid))
         return os.pwrite(self.fds[handle], data, offset)
 
-    def release(self, handle: FileHandle) -> None:
+    def flush_may_block(self, handle: FileHandle) -> bool:
+        return self.flush_error is not None
+
+    def flush(self, handle: FileHandle, owner: int) -> bool:
+        self.calls.append(("flush", handle, owner))
+        if self.flush_error is not None:
+            raise self.flush_error
+        ended, self.locked_by = self.locked_by == owner, None if self.locked_by == owner else self.locked_by
+        return ended
+
+    def set_lock(self, handle: FileHandle, owner: int, lock: RecordLock) -> bool:
+        self.calls.append(("set_lock", handle, owner, lock))
+        if self.locked_by not in (None, owner):
+            return False
+        self.locked_by = None if lock.kind == fcntl.F_UNLCK else owner
+        return True
+
+    def get_lock(self, handle: FileHandle, owner: int, lock: RecordLock) -> RecordLock | None:
+        return None if self.locked_by in (None, owner) else RecordLock(fcntl.F_WRLCK, 0, 9, 123)
+
+    def flock(self, handle: FileHandle, kind: int) -> bool:
+        self.calls.append(("flock", handle, kind))
+        return True
+
+    def release(self, handle: FileHandle) -> bool:
         self.calls.append(("release", handle))
         os.close(self.fds.pop(handle))
+        return False
 
     def fsync(self, handle: FileHandle, datasync: bool) -> None:
         self.calls.append(("fsync", handle, datasync))
@@ -206,14 +253,14 @@ class PassThroughOperations:
     def listxattr(self, inode: Inode) -> list[str]:
         return os.listxattr(self.paths[inode], follow_symlinks=False)
 
-    def setxattr(self, inode: Inode, name: str, value: bytes, flags: int) -> None:
+    def setxattr(self, inode: Inode, name: str, value: bytes, flags: int, caller: Caller) -> None:
         self.calls.append(("setxattr", name, value, flags))
         os.setxattr(self.paths[inode], name, value, flags, follow_symlinks=False)
 
-    def removexattr(self, inode: Inode, name: str) -> None:
+    def removexattr(self, inode: Inode, name: str, caller: Caller) -> None:
         os.removexattr(self.paths[inode], name, follow_symlinks=False)
 
-    def fallocate(self, handle: FileHandle, mode: int, offset: int, length: int) -> None:
+    def fallocate(self, handle: FileHandle, mode: int, offset: int, length: int, kill_suidgid: bool) -> None:
         if mode:
             raise FsError(errno.EOPNOTSUPP)
         os.posix_fallocate(self.fds[handle], offset, length)
@@ -221,7 +268,9 @@ class PassThroughOperations:
     def lseek(self, handle: FileHandle, offset: int, whence: int) -> int:
         return os.lseek(self.fds[handle], offset, whence)
 
-    def copy_file_range(self, h_in: FileHandle, off_in: int, h_out: FileHandle, off_out: int, length: int) -> int:
+    def copy_file_range(
+        self, h_in: FileHandle, off_in: int, h_out: FileHandle, off_out: int, length: int, kill_suidgid: bool
+    ) -> int:
         return os.copy_file_range(self.fds[h_in], self.fds[h_out], length, off_in, off_out)
 
     def passthrough_fd(self, handle: FileHandle) -> int | None:
@@ -247,6 +296,7 @@ class FakeKernel:
     sock: socket.socket
     next_unique: int = 2
     replies: dict[int, Reply] = field(default_factory=dict)
+    notifications: list[tuple[int, bytes]] = field(default_factory=list)
 
     def send(self, opcode: int, node: int = ROOT, body: bytes = b"", *, uid: int = 1000) -> int:
         unique, self.next_unique = self.next_unique, self.next_unique + 2
@@ -255,9 +305,13 @@ class FakeKernel:
         return unique
 
     def receive(self) -> Reply:
-        message = self.sock.recv(1 << 21)
-        size, error, unique = p.OUT_HEADER.unpack_from(message)
-        assert size == len(message)
+        while True:
+            message = self.sock.recv(1 << 21)
+            size, error, unique = p.OUT_HEADER.unpack_from(message)
+            assert size == len(message)
+            if unique:
+                break
+            self.notifications.append((error, message[p.OUT_HEADER.size :]))
         return Reply(unique, -error, message[p.OUT_HEADER.size :])
 
     def ask(self, opcode: int, node: int = ROOT, body: bytes = b"") -> Reply:

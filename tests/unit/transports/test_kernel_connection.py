@@ -87,7 +87,7 @@ def test_everything_wanted_is_taken_from_a_kernel_that_offers_everything(pair: P
     assert flags | flags2 << 32 == WANTED | Init.PASSTHROUGH == session.flags
     assert depth == 1
     assert max_write == pages * 4096 == BUFFER_BYTES - 8192
-    for unwanted in (Init.WRITEBACK_CACHE, Init.POSIX_LOCKS, Init.FLOCK_LOCKS, Init.NO_OPENDIR_SUPPORT):
+    for unwanted in (Init.WRITEBACK_CACHE, Init.NO_OPENDIR_SUPPORT):
         assert not session.has(unwanted)
 
 

@@ -105,9 +105,17 @@ def test_a_range_is_copied_below(world, opened):
     world.operations.release(handle)
 
 
-def test_a_write_takes_set_id_bits_away_if_asked(world, opened):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ops, handle: ops.write(handle, 0, b"x", True),
+        lambda ops, handle: ops.fallocate(handle, 0, 0, 1 << 16, True),
+        lambda ops, handle: ops.copy_file_range(handle, 0, handle, 5, 2, True),
+    ],
+)
+def test_what_changes_data_takes_set_id_bits_away_if_asked(world, opened, change):
     os.chmod(world.below(1, "file"), 0o6755)
-    world.operations.write(opened, 0, b"x", kill_suidgid=True)
+    change(world.operations, opened)
     assert stat.S_IMODE(os.stat(world.below(1, "file")).st_mode) == 0o755
 
 

@@ -257,14 +257,15 @@ def test_the_attributes_of_a_directory_and_of_a_link_itself_can_be_changed(world
     assert os.lstat(world.below(1, "link")).st_mtime_ns == 5
 
 
-def test_truncating_takes_set_id_bits_away_if_asked(world):
-    file = world.write_file(world.job(1), "file", b"text")
+@needs_root
+def test_truncating_takes_set_id_bits_away_unless_root_does_it(world):
+    file, other = world.write_file(world.job(1), "file", b"text"), Caller(65534, 65533, 1)
     os.chmod(world.below(1, "file"), 0o6755)
-    found = world.operations.setattr(file, SetAttr(size=0, kill_suidgid=True), None, world.caller).stat
-    assert stat.S_IMODE(found.st_mode) == 0o755
-    os.chmod(world.below(1, "file"), 0o2745)
-    found = world.operations.setattr(file, SetAttr(size=0, kill_suidgid=True), None, world.caller).stat
-    assert stat.S_IMODE(found.st_mode) == 0o2745, "set-group-id of a file that is not group-executable is kept"
+    assert stat.S_IMODE(world.operations.setattr(file, SetAttr(size=0), None, world.caller).stat.st_mode) == 0o6755
+    assert stat.S_IMODE(world.operations.setattr(file, SetAttr(size=0), None, other).stat.st_mode) == 0o755
+    os.chmod(world.below(1, "file"), 0o6755)
+    world.operations.release(world.operations.open(file, os.O_WRONLY | os.O_TRUNC, other))
+    assert stat.S_IMODE(world.operations.getattr(file).stat.st_mode) == 0o755
 
 
 def test_extended_attributes_pass_through(world, failure):
@@ -293,7 +294,7 @@ def test_a_default_acl_takes_the_place_of_the_umask(world):
 
 
 @needs_root
-def test_root_gives_what_it_makes_to_the_caller(world):
+def test_what_root_makes_for_somebody_else_is_theirs(world):
     job, other = world.job(1), Caller(65534, 65533, 1, umask=0)
     attrs, handle = world.operations.create(job, "file", 0o4755, os.O_RDWR, other)
     world.operations.release(handle)
@@ -324,7 +325,6 @@ def test_a_set_group_id_directory_hands_its_group_on(world):
 def test_root_gives_nothing_away_that_was_put_in_the_place_of_what_it_made(world, monkeypatch):
     job, mkdir = world.job(1), os.mkdir
     mkdir(world.below(1, "precious"))
-    os.utime(world.below(1, "precious"), (1, 1))
 
     def mkdir_and_be_robbed(name, mode, *, dir_fd):
         mkdir(name, mode, dir_fd=dir_fd)

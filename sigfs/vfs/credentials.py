@@ -1,0 +1,164 @@
+"""By whose rights a thread changes the disk below.
+
+Owned here: the credentials of the calling thread while a block runs. The kernel checks a request by what it has cached
+of owners and modes, and a server that runs as root may do more than the one who asked. So what only an owner may do,
+who owns what is made, whose quota it counts on, and whether set-id bits survive is left to the disk below: it sees
+the caller.
+
+All of this is per thread. Nothing in such a block may start a thread, which would inherit the caller's credentials.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Final
+
+from sigfs.vfs import syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigfs.vfs.types import Caller
+
+log = logging.getLogger(__name__)
+
+# linux/capability.h
+_DAC_OVERRIDE: Final = 1 << 1
+_DAC_READ_SEARCH: Final = 1 << 2
+_FSETID: Final = 1 << 4
+_SETUID: Final = 1 << 7
+_SYS_RESOURCE: Final = 1 << 24
+_MKNOD: Final = 1 << 27
+
+_FOR_CALLERS: Final = _DAC_OVERRIDE | _DAC_READ_SEARCH | _MKNOD
+"""What stays of the server's rights: modes, ACLs and the right to make devices the kernel has checked, with the
+caller's own capabilities and groups, of which we know less. Not CAP_FOWNER, CAP_CHOWN, CAP_FSETID; not
+CAP_SYS_RESOURCE, for which quotas and the reserve of a full disk do not count."""
+
+_NOTHING: Final = nullcontext()
+
+
+def as_caller(caller: Caller | None) -> AbstractContextManager[None]:
+    """Give a block in which this thread makes, removes and owns as *caller* (None: as this process).
+
+    Does nothing if that is who the server runs as, or if the server may not become others: an ordinary user's, whose
+    own all files are anyway, and root's where a container or a filter of system calls forbids it.
+
+    Should the thread's own credentials not come back the process ends: no later request may run with wrong ones.
+
+    Raises:
+        OSError: EPERM, entering the block, if the kernel refuses to act as this caller.
+
+    Complexity: about ten system calls and, for the groups, the reading of one file in ``/proc``.
+    """
+    if caller is None or (caller.uid, caller.gid) == (os.geteuid(), os.getegid()) or not _may_become_others():
+        return _NOTHING
+    return _credentials_of(caller)
+
+
+def as_ordinary_writer() -> AbstractContextManager[None]:
+    """Give a block in which writing to a file takes its set-id bits away, as when anybody but root writes.
+
+    Quotas and the reserve of a full disk count, too. Who owns what, and what may be opened, stays as it is.
+    """
+    before = syscalls.get_capabilities()
+    if not before.effective_low & (_FSETID | _SYS_RESOURCE):
+        return _NOTHING
+    return _without(_FSETID | _SYS_RESOURCE, before)
+
+
+@functools.cache
+def _may_become_others() -> bool:
+    """Tell whether the credentials of this thread, and so of others, can be changed. Asked once, in any thread."""
+    if os.geteuid() != 0:
+        return False
+    try:  # to what they are
+        capabilities = syscalls.get_capabilities()
+        if not capabilities.effective_low & _SETUID:
+            raise PermissionError(errno.EPERM, "there is no CAP_SETUID")
+        syscalls.set_thread_groups(os.getgroups())
+        syscalls.set_fs_ids(os.geteuid(), os.getegid())
+        syscalls.set_capabilities(capabilities)
+    except OSError as error:
+        log.info("what other users make will be root's: %s", error)
+        return False
+    return True
+
+
+@contextmanager
+def _without(capabilities: int, before: syscalls.Capabilities) -> Iterator[None]:
+    try:
+        syscalls.set_capabilities(_reduced(before, before.effective_low & ~capabilities, before.effective_high))
+        yield
+    finally:
+        with _or_end():
+            syscalls.set_capabilities(before)
+
+
+@contextmanager
+def _credentials_of(caller: Caller) -> Iterator[None]:
+    uid, gid = os.geteuid(), os.getegid()
+    if caller.uid == uid:  # root with another group: all rights, but what is made gets that group
+        try:
+            syscalls.set_fs_ids(uid, caller.gid)
+            yield
+        finally:
+            with _or_end():
+                syscalls.set_fs_ids(uid, gid)
+        return
+    groups, before = os.getgroups(), syscalls.get_capabilities()
+    callers_groups = _groups_of(caller)
+    try:
+        # The ids last but one: setfsuid takes capabilities away, of which some are given back.
+        syscalls.set_thread_groups(callers_groups)
+        syscalls.set_fs_ids(caller.uid, caller.gid)
+        syscalls.set_capabilities(_reduced(before, before.effective_low & _FOR_CALLERS, 0))
+        yield
+    finally:
+        with _or_end():
+            # To be the user that the process runs as takes no capability. It gives back too many.
+            syscalls.set_fs_ids(uid, gid)
+            syscalls.set_capabilities(before)
+            syscalls.set_thread_groups(groups)
+
+
+def _reduced(before: syscalls.Capabilities, low: int, high: int) -> syscalls.Capabilities:
+    after = syscalls.Capabilities.from_buffer_copy(before)
+    after.effective_low, after.effective_high = low, high
+    return after
+
+
+@contextmanager
+def _or_end() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # noqa: BLE001 - whatever it was
+        try:
+            log.critical("the server's credentials did not come back; it ends", exc_info=True)
+        finally:
+            os._exit(os.EX_SOFTWARE)
+
+
+def _groups_of(caller: Caller) -> list[int]:
+    """Give the supplementary groups of *caller*; none if they cannot be known (a process of another PID namespace).
+
+    The caller cannot go away while its request is being answered, so its process number still is its own.
+    """
+    try:
+        with open(f"/proc/{caller.pid}/status", "rb") as file:
+            text = file.read()
+    except OSError:
+        return []
+    fields = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+    # real, effective, saved, file system; anything else is not the one who asked
+    if (_last(fields, b"Uid"), _last(fields, b"Gid")) != (caller.uid, caller.gid):
+        return []
+    return [int(group) for group in fields.get(b"Groups", b"").split()]
+
+
+def _last(fields: dict[bytes, bytes], name: bytes) -> int:
+    return int(fields.get(name, b"-1").split()[-1])

@@ -1,0 +1,306 @@
+"""What the kernel has cached of owners and modes gives nobody more rights than the disk below does.
+
+The mount is root's and open to all. Here one process is several users in turn, since the kernel asks in the name of the
+effective user; each test is as true of the plain directory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.support.drivers import Place
+from tests.support.limits import needs
+
+MOUNT_OPTIONS = ("allow_other",) if os.geteuid() == 0 else ()
+
+ALICE, BOB, GROUP = 4001, 4002, 4321
+EXCHANGE = 2
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+
+
+@contextmanager
+def acting_as(uid: int, *groups: int) -> Iterator[None]:
+    before = os.getgroups()
+    os.setgroups(groups)
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(before)
+
+
+def make(path: str, owner: int, mode: int, data: bytes = b"data") -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chown(path, owner, owner)
+    os.chmod(path, mode)
+
+
+def mode_of(path: str) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+@pytest.fixture
+def ours(here: Place) -> Place:
+    """A place that all may write to."""
+    os.chmod(here.below, 0o777)
+    return here
+
+
+# The sticky bit
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempt"),
+    [
+        ("file", os.unlink),
+        ("file", lambda path: os.rename(path, path + "-mine")),
+        ("directory", os.rmdir),
+        ("directory", lambda path: os.rename(path, path + "-mine")),
+    ],
+    ids=["unlink", "rename", "rmdir", "rename of a directory"],
+)
+def test_what_another_user_has_put_in_the_place_of_mine_in_a_sticky_directory_is_not_mine(
+    ours: Place, kind: str, attempt: Callable[[str], None]
+) -> None:
+    sticky = os.path.join(ours.below, "sticky")
+    os.mkdir(sticky)
+    os.chmod(sticky, 0o1777)
+
+    def put(owner: int) -> None:
+        with acting_as(owner):
+            if kind == "file":
+                os.close(os.open(os.path.join(sticky, "it"), os.O_CREAT | os.O_EXCL))
+            else:
+                os.mkdir(os.path.join(sticky, "it"))
+
+    put(BOB)
+    assert os.lstat(ours.path("sticky", "it")).st_uid == BOB  # and the kernel may believe so for a while
+    with acting_as(BOB):
+        (os.unlink if kind == "file" else os.rmdir)(os.path.join(sticky, "it"))
+    put(ALICE)
+    with acting_as(BOB), pytest.raises(OSError):  # noqa: PT011 - EPERM, or what a kernel says that sees another file
+        attempt(ours.path("sticky", "it"))
+    assert os.listdir(sticky) == ["it"]
+    assert os.lstat(os.path.join(sticky, "it")).st_uid == ALICE
+
+
+@pytest.mark.parametrize("attempt", [os.unlink, lambda path: os.rename(path, path + "-new")], ids=["unlink", "rename"])
+def test_the_owner_of_a_file_or_of_the_sticky_directory_may_remove_it(
+    ours: Place, attempt: Callable[[str], None]
+) -> None:
+    sticky = os.path.join(ours.below, "sticky")
+    os.mkdir(sticky)
+    os.chown(sticky, BOB, BOB)
+    os.chmod(sticky, 0o1777)
+    make(os.path.join(sticky, "alices"), ALICE, 0o600)
+    make(os.path.join(sticky, "another"), ALICE, 0o600)
+    with acting_as(ALICE):
+        attempt(ours.path("sticky", "alices"))
+    with acting_as(BOB):
+        attempt(ours.path("sticky", "another"))
+    assert not {"alices", "another"} & set(os.listdir(sticky))
+
+
+# What only an owner may change
+
+_ACL = b"\x02\0\0\0" + b"".join(
+    tag.to_bytes(2, "little") + permissions.to_bytes(2, "little") + identity.to_bytes(4, "little")
+    for tag, permissions, identity in (
+        (1, 6, 0xFFFFFFFF),
+        (2, 7, BOB),
+        (4, 4, 0xFFFFFFFF),
+        (16, 7, 0xFFFFFFFF),
+        (32, 4, 0xFFFFFFFF),
+    )
+)
+"""user::rw-, user:BOB:rwx, group::r--, mask::rwx, other::r-- as struct posix_acl_xattr_header and its entries."""
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda path: os.chmod(path, 0o4777),
+        lambda path: os.chown(path, -1, GROUP),
+        lambda path: os.setxattr(path, "system.posix_acl_access", _ACL),
+    ],
+    ids=["chmod", "chgrp", "setfacl"],
+)
+def test_a_file_that_was_given_to_another_user_below_is_no_longer_mine(
+    ours: Place, attempt: Callable[[str], None]
+) -> None:
+    below = os.path.join(ours.below, "file")
+    make(below, BOB, 0o644)
+    assert os.lstat(ours.path("file")).st_uid == BOB
+    os.chown(below, ALICE, ALICE)
+    with acting_as(BOB, GROUP), pytest.raises(OSError):  # noqa: PT011 - EPERM; EOPNOTSUPP for ACLs
+        attempt(ours.path("file"))
+    found = os.lstat(below)
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (ALICE, ALICE, 0o644)
+
+
+def test_the_group_of_a_set_group_id_program_must_be_among_its_owners(ours: Place) -> None:
+    below = os.path.join(ours.below, "program")
+    make(below, BOB, 0o755)
+    os.lstat(ours.path("program"))
+    os.chown(below, BOB, GROUP)
+    with acting_as(BOB):
+        os.chmod(ours.path("program"), 0o2755)
+    assert mode_of(below) == 0o755
+    with acting_as(BOB, GROUP):
+        os.chmod(ours.path("program"), 0o2755)
+    assert mode_of(below) == 0o2755
+
+
+def test_a_member_of_the_group_makes_a_set_group_id_program(ours: Place) -> None:
+    os.chown(ours.below, 0, GROUP)
+    os.chmod(ours.below, 0o2777)
+    os.lstat(ours.root)
+    before = os.umask(0)
+    try:
+        for groups, name in (((GROUP,), "member"), ((), "stranger")):
+            with acting_as(BOB, *groups):
+                os.close(os.open(ours.path(name), os.O_CREAT | os.O_EXCL, 0o2775))
+    finally:
+        os.umask(before)
+    found = os.lstat(os.path.join(ours.below, "member"))
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (BOB, GROUP, 0o2775)
+    assert mode_of(os.path.join(ours.below, "stranger")) == 0o775
+
+
+# Set-id bits of another user's program
+
+
+def _copy(fd: int, place: Place) -> None:
+    source = os.open(place.path("source"), os.O_RDONLY)
+    try:
+        assert os.copy_file_range(source, fd, 4, 0, 0) == 4
+    finally:
+        os.close(source)
+
+
+WRITES: dict[str, Callable[[int, Place], object]] = {
+    "write": lambda fd, _: os.write(fd, b"evil"),
+    "copy_file_range": _copy,
+    "fallocate": lambda fd, _: os.posix_fallocate(fd, 0, 9999),
+    "ftruncate": lambda fd, _: os.ftruncate(fd, 1),
+}
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_program_that_another_user_changes_loses_its_set_user_id_bit(ours: Place, how: str) -> None:
+    below = os.path.join(ours.below, "program")
+    make(below, ALICE, 0o4777)
+    make(os.path.join(ours.below, "source"), ALICE, 0o644, b"evil")
+    with acting_as(BOB):
+        fd = os.open(ours.path("program"), os.O_WRONLY)
+        try:
+            WRITES[how](fd, ours)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    assert mode_of(below) == 0o777
+
+
+@pytest.mark.parametrize("how", WRITES)
+@pytest.mark.parametrize("way", ["through the mount", "below"])
+def test_so_does_one_that_was_open_already_when_the_bit_was_set(ours: Place, how: str, way: str) -> None:
+    below = os.path.join(ours.below, "program")
+    make(below, ALICE, 0o777)
+    make(os.path.join(ours.below, "source"), ALICE, 0o644, b"evil")
+    with acting_as(BOB):
+        fd = os.open(ours.path("program"), os.O_WRONLY)
+    try:
+        with acting_as(ALICE):
+            os.chmod(below if way == "below" else ours.path("program"), 0o4755)
+        assert mode_of(below) == 0o4755
+        with acting_as(BOB):
+            WRITES[how](fd, ours)
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    assert mode_of(below) == 0o755
+
+
+@needs("set-id bits for root")
+def test_root_may_write_to_a_program_and_keep_its_set_user_id_bit(ours: Place) -> None:
+    make(os.path.join(ours.below, "program"), ALICE, 0o4755)
+    fd = os.open(ours.path("program"), os.O_WRONLY)
+    try:
+        os.write(fd, b"new")
+    finally:
+        os.close(fd)
+    assert mode_of(os.path.join(ours.below, "program")) == 0o4755
+
+
+# What is made for others
+
+
+def test_what_another_user_puts_in_the_place_of_what_was_just_made_stays_whose_it_is(ours: Place) -> None:
+    os.chown(ours.below, ALICE, ALICE)
+    shared = os.path.join(ours.below, "shared")
+    os.mkdir(shared)
+    os.chmod(shared, 0o1777)
+    identity = os.lstat(shared).st_ino
+    ends = time.monotonic() + 2.0
+    swapper, maker = _child(lambda: _swap(ours.below, ends)), _child(lambda: _make(ours.path("x"), ends))
+    try:
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (swapper, maker)] == [0, 0]
+    finally:
+        for child in (swapper, maker):
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+    found = {entry.stat().st_ino: entry.stat().st_uid for entry in os.scandir(ours.below)}
+    assert found.pop(identity) == 0
+    assert set(found.values()) <= {ALICE}
+
+
+def _child(work: Callable[[], None]) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups(())
+            os.setgid(ALICE)
+            os.setuid(ALICE)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def _swap(below: str, ends: float) -> None:
+    """Exchange what is being made as "x" with root's directory, and look whether that was given away."""
+    os.chdir(below)
+    libc = ctypes.CDLL(None)
+    while time.monotonic() < ends:
+        if libc.renameat2(-100, b"x", -100, b"shared", EXCHANGE) == 0:
+            time.sleep(0.002)
+            if os.stat("x").st_uid == ALICE:
+                return
+            libc.renameat2(-100, b"x", -100, b"shared", EXCHANGE)
+            os.close(os.open("shared/new", os.O_CREAT, 0o600))  # its times are now
+            os.unlink("shared/new")
+            os.rmdir("x")
+
+
+def _make(path: str, ends: float) -> None:
+    while time.monotonic() < ends:
+        try:
+            os.mkdir(path)
+        except OSError:
+            time.sleep(0.0005)

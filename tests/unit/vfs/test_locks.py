@@ -1,0 +1,161 @@
+"""Locks: whose they are, and when they end. That they exclude those below, the conformance suite shows."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+
+import pytest
+
+from sigfs.vfs import files
+from sigfs.vfs.locks import TO_THE_END, LockOwner, RecordLock
+from sigfs.vfs.types import SetAttr
+
+ME, OTHER = LockOwner(1), LockOwner(2)
+READ = RecordLock(fcntl.F_RDLCK, 0, TO_THE_END)
+WRITE = RecordLock(fcntl.F_WRLCK, 0, TO_THE_END)
+UNLOCK = RecordLock(fcntl.F_UNLCK, 0, TO_THE_END)
+
+
+@pytest.fixture
+def opener(world):
+    """Opens the file foo=1/file; what is still open in the end is released."""
+    inode = world.write_file(world.job(1), "file", b"0123456789")
+    handles = []
+
+    def open_file(flags=os.O_RDWR):
+        handles.append(world.operations.open(inode, flags, world.caller))
+        return handles[-1]
+
+    yield open_file
+    for handle in set(handles) & set(world.operations._files):
+        world.operations.release(handle)
+    assert world.operations.statistics()["locks"] == 0
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_owners_exclude_each_other_also_through_one_handle(world, opener):
+    ops, handle = world.operations, opener()
+    assert ops.set_lock(handle, ME, WRITE)
+    assert ops.set_lock(handle, ME, WRITE)
+    assert not ops.set_lock(handle, OTHER, READ)
+    assert ops.set_lock(handle, ME, READ)
+    assert ops.set_lock(handle, OTHER, READ)
+    world.check()
+
+
+def test_what_is_in_the_way_is_told_with_its_range(world, opener):
+    ops, handle = world.operations, opener()
+    assert ops.set_lock(handle, ME, RecordLock(fcntl.F_WRLCK, 2, 5))
+    assert ops.get_lock(handle, OTHER, READ) == RecordLock(fcntl.F_WRLCK, 2, 5, 0)
+    assert ops.get_lock(handle, ME, WRITE) is None
+    assert ops.get_lock(handle, OTHER, RecordLock(fcntl.F_RDLCK, 6, TO_THE_END)) is None
+    assert ops.set_lock(handle, ME, RecordLock(fcntl.F_WRLCK, 6, TO_THE_END))
+    assert ops.get_lock(handle, OTHER, READ) == RecordLock(fcntl.F_WRLCK, 2, TO_THE_END, 0)
+
+
+def test_an_owner_s_flush_through_any_handle_ends_its_locks_and_no_others(world, opener):
+    ops, first, second = world.operations, opener(), opener(os.O_RDONLY)
+    before = descriptors()
+    assert ops.set_lock(first, ME, READ)
+    assert ops.set_lock(first, OTHER, READ)
+    assert ops.flush(second, ME)
+    assert not ops.flush(second, ME)
+    assert ops.get_lock(first, ME, WRITE) == RecordLock(fcntl.F_RDLCK, 0, TO_THE_END, 0)
+    assert ops.flush(first, OTHER)
+    assert descriptors() == before
+    world.check()
+
+
+def test_unlocking_all_leaves_no_descriptor_and_unlocking_a_part_keeps_the_rest(world, opener):
+    ops, handle = world.operations, opener()
+    before = descriptors()
+    assert ops.set_lock(handle, ME, UNLOCK)
+    assert ops.set_lock(handle, ME, WRITE)
+    assert ops.set_lock(handle, ME, RecordLock(fcntl.F_UNLCK, 0, 3))
+    assert ops.get_lock(handle, OTHER, READ) == RecordLock(fcntl.F_WRLCK, 4, TO_THE_END, 0)
+    assert ops.set_lock(handle, ME, UNLOCK)
+    assert descriptors() == before
+
+
+def test_locks_end_with_the_release_of_the_last_handle_they_were_made_through(world, opener):
+    ops, first, second, third = world.operations, opener(), opener(os.O_RDONLY), opener()
+    assert ops.set_lock(first, ME, RecordLock(fcntl.F_WRLCK, 0, 0))
+    assert ops.set_lock(second, ME, RecordLock(fcntl.F_RDLCK, 5, 5))
+    assert ops.release(first)
+    assert ops.get_lock(third, OTHER, WRITE) is not None
+    assert ops.release(second)
+    assert ops.get_lock(third, OTHER, WRITE) is None
+    assert not ops.release(third)
+
+
+def test_a_lock_through_a_reading_handle_can_become_a_writing_one_through_another(world, opener):
+    ops, reading, writing = world.operations, opener(os.O_RDONLY), opener(os.O_WRONLY)
+    assert ops.set_lock(reading, ME, READ)
+    assert ops.set_lock(writing, ME, WRITE)
+    assert not ops.set_lock(reading, OTHER, READ)
+
+
+def test_flock_belongs_to_the_handle_and_ends_with_it_also_if_another_refers_to_its_description(world, opener):
+    ops, first, second = world.operations, opener(), opener()
+    kept = os.dup(ops._files[first].descriptor.fd)  # as the kernel does for passthrough
+    assert ops.flock(first, fcntl.F_WRLCK)
+    assert not ops.flock(second, fcntl.F_RDLCK)
+    assert ops.release(first)
+    assert ops.flock(second, fcntl.F_WRLCK)
+    assert ops.flock(second, fcntl.F_UNLCK)
+    assert not ops.release(second)
+    os.close(kept)
+
+
+def test_closing_everything_ends_all_locks(make_world):
+    world = make_world()
+    before = descriptors()
+    inode = world.write_file(world.job(1), "file", b"1")
+    handle = world.operations.open(inode, os.O_RDWR, world.caller)
+    assert world.operations.set_lock(handle, ME, WRITE)
+    assert world.operations.statistics()["locks"] == 1
+    world.operations.close()
+    assert world.operations.statistics()["locks"] == 0
+    world.forget_all()
+    assert descriptors() <= before
+
+
+def test_what_the_disk_says_at_close_is_reported_and_the_locks_end_all_the_same(world, opener, monkeypatch, failure):
+    ops, handle = world.operations, opener()
+    assert ops.set_lock(handle, ME, WRITE)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "dup", lambda _: 1_000_000)  # closing this fails
+        assert failure(ops.flush, handle, ME) == errno.EBADF
+    assert ops.get_lock(handle, OTHER, WRITE) is None
+
+
+def test_only_the_flush_of_what_was_opened_for_writing_may_block(world, opener):
+    assert world.operations.flush_may_block(opener(os.O_RDWR))
+    assert world.operations.flush_may_block(opener(os.O_WRONLY))
+    assert not world.operations.flush_may_block(opener(os.O_RDONLY))
+
+
+@pytest.mark.parametrize("kind", [fcntl.F_RDLCK, fcntl.F_WRLCK])
+def test_a_leased_file_is_not_waited_for_unless_wanted(world, kind):
+    inode = world.write_file(world.job(1), "file", b"12345")
+    lease = os.open(world.below(1, "file"), os.O_RDONLY)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, kind)
+        with pytest.raises(BlockingIOError):
+            world.operations.open(inode, os.O_RDWR, world.caller, wait=False)
+        with pytest.raises(BlockingIOError):
+            world.operations.setattr(inode, SetAttr(size=1), None, world.caller, wait=False)
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        attrs = world.operations.setattr(inode, SetAttr(size=1), None, world.caller, wait=False)
+        assert attrs.stat.st_size == 1
+    finally:
+        os.close(lease)
+        signal.signal(signal.SIGIO, before)
+    world.operations.release(world.operations.open(inode, os.O_RDWR, world.caller, wait=False))
