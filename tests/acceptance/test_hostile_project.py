@@ -16,6 +16,8 @@ from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.fuse
 
+MAY_SAY = "are named like jobs, but cannot be read as ones"  # so spoil() has made them
+
 # Keys in several projects: each key that only one job has makes the tree deeper by two.
 GROUPS: dict[str, list[dict[str, object]]] = {
     "strings": [{"text": text} for text in NASTY],

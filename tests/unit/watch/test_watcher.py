@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,17 +16,9 @@ from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Change, JobId, Record
 from sigfs.model.workspace import Workspace
 from sigfs.watch import WorkspaceWatcher, watcher
+from tests.support.wait import wait_until
 
-DEADLINE_S = 30.0
 SP_FILE = "signac_statepoint.json"
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "did not come true in time"
-        time.sleep(0.002)
 
 
 class Receiver:
@@ -111,15 +102,15 @@ def create_many(path: str, numbers: range) -> None:
 
 def test_a_job_created_below_is_told(watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver) -> None:
     job = workspace.create({"a": 1})
-    eventually(lambda: job in receiver.records)
+    wait_until(lambda: job in receiver.records)
     assert receiver.records[job].statepoint == {"a": 1}
 
 
 def test_a_removed_job_is_told(watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver) -> None:
     job = workspace.create({"a": 1})
-    eventually(lambda: job in receiver.records)
+    wait_until(lambda: job in receiver.records)
     shutil.rmtree(os.path.join(workspace.path, job))
-    eventually(lambda: not receiver.records)
+    wait_until(lambda: not receiver.records)
 
 
 def test_what_is_there_before_the_start_is_told(workspace: Workspace, receiver: Receiver) -> None:
@@ -127,7 +118,7 @@ def test_what_is_there_before_the_start_is_told(workspace: Workspace, receiver: 
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     try:
-        eventually(lambda: job in receiver.records)
+        wait_until(lambda: job in receiver.records)
     finally:
         made.stop()
 
@@ -140,7 +131,7 @@ def test_a_job_removed_between_opening_and_start_is_told(workspace: Workspace, r
     shutil.rmtree(os.path.join(workspace.path, job))
     made.start()
     try:
-        eventually(lambda: not receiver.records)
+        wait_until(lambda: not receiver.records)
     finally:
         made.stop()
 
@@ -150,23 +141,23 @@ def test_a_state_point_that_comes_late_is_awaited(
 ) -> None:
     finish = write_later(workspace, {"a": 1})
     other = workspace.create({"a": 2})
-    eventually(lambda: other in receiver.records)
+    wait_until(lambda: other in receiver.records)
     assert receiver.values() == [2]
     finish()
-    eventually(lambda: receiver.values() == [1, 2])
+    wait_until(lambda: receiver.values() == [1, 2])
 
 
 def test_a_pending_directory_that_is_made_anew_is_awaited_too(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
 ) -> None:
     write_later(workspace, {"a": 1})
-    eventually(lambda: len(watching._pending) == 1)
+    wait_until(lambda: len(watching._pending) == 1)
     os.rmdir(os.path.join(workspace.path, statepoint_id({"a": 1})))
     finish = write_later(workspace, {"a": 1})
     workspace.create({"a": 2})
-    eventually(lambda: receiver.values() == [2])
+    wait_until(lambda: receiver.values() == [2])
     finish()
-    eventually(lambda: receiver.values() == [1, 2])
+    wait_until(lambda: receiver.values() == [1, 2])
 
 
 def test_a_state_point_that_becomes_readable_is_told(
@@ -177,9 +168,9 @@ def test_a_state_point_that_becomes_readable_is_told(
     with open(os.path.join(path, SP_FILE), "w", encoding="utf-8") as file:
         file.write('{"a"')
         file.flush()
-        eventually(lambda: len(watching._pending) == 1)
+        wait_until(lambda: len(watching._pending) == 1)
         file.write(": 1}")
-    eventually(lambda: receiver.values() == [1])
+    wait_until(lambda: receiver.values() == [1])
 
 
 def test_a_renamed_job_is_told_in_one_batch(workspace: Workspace, receiver: Receiver) -> None:
@@ -187,12 +178,12 @@ def test_a_renamed_job_is_told_in_one_batch(workspace: Workspace, receiver: Rece
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     try:
-        eventually(lambda: receiver.values() == [1])
+        wait_until(lambda: receiver.values() == [1])
         new = statepoint_id({"a": 2})
         with open(os.path.join(workspace.path, old, SP_FILE), "w", encoding="utf-8") as file:
             json.dump({"a": 2}, file)
         os.rename(os.path.join(workspace.path, old), os.path.join(workspace.path, new))
-        eventually(lambda: receiver.values() == [2])
+        wait_until(lambda: receiver.values() == [2])
         assert [(change.id, change.record is None) for change in receiver.batches[-1]] == [(old, True), (new, False)]
     finally:
         made.stop()
@@ -202,14 +193,14 @@ def test_a_pending_directory_renamed_to_its_final_name_is_told(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
 ) -> None:
     finish = write_later(workspace, {"a": 1})
-    eventually(lambda: len(watching._pending) == 1)
+    wait_until(lambda: len(watching._pending) == 1)
     finish_path = os.path.join(workspace.path, statepoint_id({"a": 1}))
     target = os.path.join(workspace.path, statepoint_id({"a": 2}))
     os.rename(finish_path, target)
     with open(os.path.join(target, SP_FILE), "w", encoding="utf-8") as file:
         json.dump({"a": 2}, file)
-    eventually(lambda: receiver.values() == [2])
-    eventually(lambda: len(watching._pending) == 0)
+    wait_until(lambda: receiver.values() == [2])
+    wait_until(lambda: len(watching._pending) == 0)
     assert callable(finish)
 
 
@@ -224,19 +215,19 @@ def test_a_storm_of_jobs_made_by_others_is_told_completely(
         maker.start()
     for maker in makers:
         maker.join()
-    eventually(lambda: len(receiver.records) == 2000)
+    wait_until(lambda: len(receiver.records) == 2000)
     assert receiver.values() == list(range(2000))
-    eventually(lambda: len(watching._pending) == 0)
+    wait_until(lambda: len(watching._pending) == 0)
 
 
 def test_a_storm_of_removals_is_told_completely(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
 ) -> None:
     create_many(workspace.path, range(500))
-    eventually(lambda: len(receiver.records) == 500)
+    wait_until(lambda: len(receiver.records) == 500)
     for name in os.listdir(workspace.path):
         shutil.rmtree(os.path.join(workspace.path, name))
-    eventually(lambda: not receiver.records)
+    wait_until(lambda: not receiver.records)
 
 
 def test_an_overflow_of_the_event_queue_loses_nothing(
@@ -259,7 +250,7 @@ def test_an_overflow_of_the_event_queue_loses_nothing(
     monkeypatch.setattr(watcher, "parse_events", overflown)
     made.start()
     try:
-        eventually(lambda: receiver.values() == [-2, *range(20)])
+        wait_until(lambda: receiver.values() == [-2, *range(20)])
     finally:
         made.stop()
     assert told[0] > 20
@@ -269,29 +260,29 @@ def test_a_missing_workspace_is_noticed_when_it_appears(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
 ) -> None:
     workspace.create({"a": 1})
-    eventually(lambda: receiver.values() == [1])
+    wait_until(lambda: receiver.values() == [1])
     shutil.rmtree(workspace.path)
-    eventually(lambda: not receiver.records)
+    wait_until(lambda: not receiver.records)
     os.mkdir(workspace.path)
     workspace.create({"a": 2})
-    eventually(lambda: receiver.values() == [2])
+    wait_until(lambda: receiver.values() == [2])
     workspace.create({"a": 3})
-    eventually(lambda: receiver.values() == [2, 3])
+    wait_until(lambda: receiver.values() == [2, 3])
 
 
 def test_a_workspace_swapped_for_another_is_noticed(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver, tmp_path: Path
 ) -> None:
     workspace.create({"a": 1})
-    eventually(lambda: receiver.values() == [1])
+    wait_until(lambda: receiver.values() == [1])
     (tmp_path / "other").mkdir()
     Workspace(str(tmp_path / "other")).create({"a": 2})
     os.rename(workspace.path, tmp_path / "before")
     os.rename(tmp_path / "other", workspace.path)
-    eventually(lambda: receiver.values() == [2])
+    wait_until(lambda: receiver.values() == [2])
     Workspace(str(tmp_path / "before")).create({"a": 4})
     workspace.create({"a": 3})
-    eventually(lambda: receiver.values() == [2, 3])
+    wait_until(lambda: receiver.values() == [2, 3])
 
 
 def test_a_workspace_below_a_renamed_directory_is_noticed(
@@ -305,11 +296,11 @@ def test_a_workspace_below_a_renamed_directory_is_noticed(
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     try:
-        eventually(lambda: receiver.values() == [1])
+        wait_until(lambda: receiver.values() == [1])
         os.rename(tmp_path / "p", tmp_path / "q")
-        eventually(lambda: not receiver.records)
+        wait_until(lambda: not receiver.records)
         os.rename(tmp_path / "q", tmp_path / "p")
-        eventually(lambda: receiver.values() == [1])
+        wait_until(lambda: receiver.values() == [1])
     finally:
         made.stop()
 
@@ -318,7 +309,7 @@ def test_an_unreadable_workspace_is_not_an_empty_one(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.create({"a": 1})
-    eventually(lambda: receiver.values() == [1])
+    wait_until(lambda: receiver.values() == [1])
     asked = []
 
     def refuse(self: Workspace) -> Iterator[JobId]:
@@ -328,10 +319,10 @@ def test_an_unreadable_workspace_is_not_an_empty_one(
     with monkeypatch.context() as patch:
         patch.setattr(Workspace, "ids", refuse)
         watching.reconcile()
-        eventually(lambda: len(asked) > 1)
+        wait_until(lambda: len(asked) > 1)
         assert receiver.values() == [1]
     workspace.create({"a": 2})
-    eventually(lambda: receiver.values() == [1, 2])
+    wait_until(lambda: receiver.values() == [1, 2])
 
 
 def test_an_error_in_the_receiver_loses_nothing(
@@ -339,7 +330,7 @@ def test_an_error_in_the_receiver_loses_nothing(
 ) -> None:
     receiver.trouble = [ZeroDivisionError(), ZeroDivisionError()]
     workspace.create({"a": 1})
-    eventually(lambda: receiver.values() == [1])
+    wait_until(lambda: receiver.values() == [1])
     assert not receiver.trouble
     assert len(receiver.threads) == 1
 
@@ -353,7 +344,7 @@ def test_files_and_foreign_directories_are_ignored(
         pass
     os.symlink(workspace.path, os.path.join(workspace.path, "e" * 32))
     job = workspace.create({"a": 1})
-    eventually(lambda: job in receiver.records)
+    wait_until(lambda: job in receiver.records)
     assert {change.id for batch in receiver.batches for change in batch if change.record} == {job}
     assert len(watching._pending) == 0
 
@@ -362,11 +353,11 @@ def test_a_known_job_without_its_state_point_file_stays(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
 ) -> None:
     job = workspace.create({"a": 1})
-    eventually(lambda: job in receiver.records)
+    wait_until(lambda: job in receiver.records)
     os.unlink(os.path.join(workspace.path, job, SP_FILE))
     watching.reconcile()
     other = workspace.create({"a": 2})
-    eventually(lambda: other in receiver.records)
+    wait_until(lambda: other in receiver.records)
     assert receiver.values() == [1, 2]
 
 
@@ -378,11 +369,11 @@ def test_many_pending_directories_share_a_bounded_number_of_watches(
     made.start()
     try:
         finishing = [write_later(workspace, {"a": number}) for number in range(10)]
-        eventually(lambda: len(made._pending) == 10)
+        wait_until(lambda: len(made._pending) == 10)
         assert made._pending.watches == 3
         for finish in finishing:
             finish()
-        eventually(lambda: receiver.values() == list(range(10)))
+        wait_until(lambda: receiver.values() == list(range(10)))
         assert made._pending.watches == 0
     finally:
         made.stop()
@@ -402,7 +393,7 @@ def test_without_watches_it_polls(
     try:
         assert made.mode == "polling"
         workspace.create({"a": 1})
-        eventually(lambda: receiver.values() == [1])
+        wait_until(lambda: receiver.values() == [1])
     finally:
         made.stop()
 
@@ -414,12 +405,12 @@ def test_documents_are_read_where_asked_for(workspace: Workspace, receiver: Rece
     made = WorkspaceWatcher(workspace, receiver, receiver.known, documents=True)
     made.start()
     try:
-        eventually(lambda: job in receiver.records)
+        wait_until(lambda: job in receiver.records)
         assert receiver.records[job].document == {"b": 2}
         with open(os.path.join(workspace.path, job, "signac_job_document.json"), "w", encoding="utf-8") as file:
             file.write('{"b": 3}')
         made.reconcile()
-        eventually(lambda: receiver.records[job].document == {"b": 3})
+        wait_until(lambda: receiver.records[job].document == {"b": 3})
     finally:
         made.stop()
 
@@ -430,12 +421,12 @@ def test_jobs_that_signac_makes_moves_and_removes_are_told(
     signac = pytest.importorskip("signac")
     project = signac.init_project(str(tmp_path))
     jobs = [project.open_job({"a": number}).init() for number in range(5)]
-    eventually(lambda: receiver.values() == [0, 1, 2, 3, 4])
+    wait_until(lambda: receiver.values() == [0, 1, 2, 3, 4])
     jobs[0].update_statepoint({"a": 10}, overwrite=True)
     jobs[1].statepoint = {"a": 11}
-    eventually(lambda: receiver.values() == [2, 3, 4, 10, 11])
+    wait_until(lambda: receiver.values() == [2, 3, 4, 10, 11])
     jobs[2].remove()
-    eventually(lambda: receiver.values() == [3, 4, 10, 11])
+    wait_until(lambda: receiver.values() == [3, 4, 10, 11])
     assert receiver.records[JobId(jobs[0].id)].statepoint == {"a": 10}
 
 
@@ -460,6 +451,6 @@ def test_nothing_is_left_open(workspace: Workspace, receiver: Receiver) -> None:
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     write_later(workspace, {"a": 1})
-    eventually(lambda: len(made._pending) == 1)
+    wait_until(lambda: len(made._pending) == 1)
     made.stop()
     assert descriptors() == before
