@@ -35,8 +35,8 @@ class Commands(click.Group):
         "job": "project",
         "find": "project",
         "mount": "mounting",
-        "umount": "mounting",
-        "status": "mounting",
+        "umount": "mounted",
+        "status": "mounted",
         "demo": "demo",
         "completion": "completion",
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sigfs.cli import app, background, mounting, registry
+from sigfs.cli import app, background, mounted, registry
 from sigfs.cli.options import parse_options
 from sigfs.cli.output import printable
 from sigfs.errors import MountError, MountPointError
@@ -246,7 +246,7 @@ def test_holders_are_found_by_how_they_use_a_directory(tmp_path: Path, program: 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        found = {holder.pid: holder for holder in mounting.find_holders(str(tmp_path))}
+        found = {holder.pid: holder for holder in mounted.find_holders(str(tmp_path))}
         process.kill()
     assert use in ", ".join(found[process.pid].uses)
     assert found[process.pid].name.startswith("python")
@@ -259,30 +259,30 @@ def test_a_neighbour_with_a_longer_name_is_no_holder(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path / "mnt2") as process:
         assert process.stdout is not None
         process.stdout.readline()
-        found = [holder.pid for holder in mounting.find_holders(str(tmp_path / "mnt"))]
+        found = [holder.pid for holder in mounted.find_holders(str(tmp_path / "mnt"))]
         process.kill()
     assert process.pid not in found
 
 
 def test_without_a_visible_holder_the_message_fits_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mounting, "find_holders", lambda _mountpoint: iter(()))
+    monkeypatch.setattr(mounted, "find_holders", lambda _mountpoint: iter(()))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert "another mount namespace" in mounting._busy("mnt", "/mnt")
+    assert "another mount namespace" in mounted._busy("mnt", "/mnt")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert "try again as root" in mounting._busy("mnt", "/mnt")
+    assert "try again as root" in mounted._busy("mnt", "/mnt")
 
 
 def test_a_server_that_takes_long_to_end_is_named(
     registered: registry.Registration, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mount = Mount("/mnt", 0, "fuse.sigfs", "/project", frozenset())
-    monkeypatch.setattr(mounting, "mounted", lambda _path: mount)
-    monkeypatch.setattr(mounting, "unmount", lambda *_arguments: None)
-    monkeypatch.setattr(mounting, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(mounting, "EXIT_S", 0.05)
+    monkeypatch.setattr(mounted, "mounted", lambda _path: mount)
+    monkeypatch.setattr(mounted, "unmount", lambda *_arguments: None)
+    monkeypatch.setattr(mounted, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(mounted, "EXIT_S", 0.05)
     registry.register(registered)  # this process, which does not end
     with pytest.raises(MountError, match="has not ended"):
-        mounting._umount("mnt", "/mnt", lazy=False)
+        mounted._umount("mnt", "/mnt", lazy=False)
     assert capsys.readouterr().err == f"sigfs: waiting for process {os.getpid()}, which serves mnt, to end\n"
 
 

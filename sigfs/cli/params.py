@@ -1,0 +1,53 @@
+"""What arguments and options complete to, and what they refuse."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from sigfs.cli.options import EMPTY_PATH, SETTINGS, SWITCHES, VFS_FLAGS
+from sigfs.transports.base import NAMES
+from sigfs.transports.mounts import FS_TYPE, mounts
+from sigfs.tree import LAYOUTS
+
+
+class DirectoryPath(click.Path):
+    """A directory that completes as one, and is not touched: whoever touches a hung mount hangs."""
+
+    def __init__(self) -> None:
+        """Make the type."""
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take the path as it is."""
+        if not value:
+            self.fail(EMPTY_PATH, param, ctx)
+        return value
+
+
+class MountedPath(DirectoryPath):
+    """A mount point of sigfs; completes as one."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Name the mounts; leave what is no beginning of one to the shell."""
+        found = sorted({mount.mountpoint for mount in mounts() if mount.type == FS_TYPE})
+        here = os.getcwd().rstrip("/") + "/"
+        spelled = [path.removeprefix(here) if not incomplete.startswith("/") else path for path in found]
+        named = [CompletionItem(path) for path in spelled if path.startswith(incomplete)]
+        return named or super().shell_complete(ctx, param, incomplete)
+
+
+class MountOptionWords(click.types.StringParamType):
+    """The value of ``-o``, which completes its last word."""
+
+    name = "options"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Complete the name of an option, or one of the values of a setting that has few."""
+        before, comma, word = incomplete.rpartition(",")
+        words = [*SWITCHES, *VFS_FLAGS, *(f"{name}=" for name in SETTINGS)]
+        words += [f"layout={name}" for name in LAYOUTS] + [f"transport={name}" for name in NAMES]
+        return [CompletionItem(before + comma + each) for each in sorted(words) if each.startswith(word)]
