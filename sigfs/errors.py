@@ -70,6 +70,10 @@ class QueryTooCostly(SigfsError, TimeoutError):
     """A regular expression needs longer than a query may take."""
 
 
+class DamagedStore(SigfsError, ValueError):
+    """What is kept of an index cannot be used; it is built anew from the job directories."""
+
+
 class MountError(SigfsError, OSError):
     """A file system cannot be mounted or unmounted."""
 

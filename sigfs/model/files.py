@@ -12,8 +12,15 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import struct
+import time
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+from sigfs.model.types import ABSENT, UNKNOWN
 
 TEMPORARY_PREFIX: Final = "._sigfs_"
 """Begins the name of everything unfinished that sigfs makes. ``._`` is signac's own mark of a temporary file, and no
@@ -26,7 +33,24 @@ READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | 
 DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RENAME_NOREPLACE: Final = 1
 
-_CHUNK_BYTES: Final = 2**15
+RACY_S: Final = 2.0
+"""A file whose ctime is younger may change once more without its ctime telling: the clocks of file systems tick as
+rarely as every 2 s (FAT) and commonly every 4 ms."""
+
+_QUICK_BYTES: Final = 2**16
+"""Largest file that `read_many` reads."""
+
+# struct statx is the same on every architecture: stx_ino and stx_size from byte 32 on, stx_ctime and stx_mtime from
+# byte 96 on, each 8 bytes of seconds, 4 of nanoseconds, 4 of nothing. A stamp hashes these 48 bytes.
+_STATX_BYTES: Final = 256
+_STATX_SEEN: Final = struct.Struct("=28xH10xq48xq").unpack_from  # stx_mode, stx_size, seconds of stx_ctime
+_STATX_ALIKE: Final = struct.Struct("=QqqI4xqI4x").pack
+_STATX_MASK: Final = 0x1 | 0x40 | 0x80 | 0x100 | 0x200  # type, mtime, ctime, ino, size; not the atime, costly on NFS
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
+_AT_EMPTY_PATH: Final = 0x1000
+
+_SYS_OPENAT2: Final = 437  # everywhere but on alpha, which answers ENOSYS
+_OPEN_HOW: Final = struct.pack("=QQQ", READ_FLAGS, 0, 0x04)  # RESOLVE_NO_SYMLINKS
 
 # What link(2) says where the file system has no hard links, or the directory may not have more of them.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -50,30 +74,116 @@ def read_at(dir_fd: int, name: str) -> bytes:
     Returns:
         The content. The bytes are of one moment only if writers replace the file, as signac and sigfs do.
     Raises:
-        OSError: ELOOP for a symbolic link, EISDIR for a directory, ESPIPE, ENXIO or EINVAL for anything else that is
-            no regular file, EFBIG over `MAX_FILE_BYTES`, and whatever open and read say.
-    Complexity: open, two reads, close; no fstat for a file of less than 32 KiB.
+        OSError: ELOOP for a symbolic link, EISDIR for a directory, ENXIO or EINVAL for anything else that is no
+            regular file, EFBIG over `MAX_FILE_BYTES`, and whatever open and read say.
+    Complexity: open, fstat, two reads, close.
     """
+    return read_stamped(dir_fd, name)[0]
+
+
+def read_stamped(dir_fd: int, name: str) -> tuple[bytes, int]:
+    """As `read_at`, with the file's stamp (see `sigfs.model.types.Stamp`), which is taken before the content."""
     fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
     try:
-        # pread and not read: a fifo, socket or terminal refuses it, untouched. What is left are endless devices,
-        # which fill the first chunk.
-        data = os.pread(fd, _CHUNK_BYTES, 0)
-        if len(data) < _CHUNK_BYTES and not os.pread(fd, 1, len(data)):
-            return data
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", name)
-        chunks, size = [data], len(data)
+            # A fifo, socket, terminal or endless device: not read from, so that nothing in it is lost.
+            code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+            raise OSError(code, os.strerror(code), name)
+        chunks: list[bytes] = []
+        size = 0
         while size <= MAX_FILE_BYTES:
-            data = os.pread(fd, max(_CHUNK_BYTES, min(status.st_size, MAX_FILE_BYTES) - size + 1), size)
+            data = os.read(fd, max(_QUICK_BYTES, min(status.st_size, MAX_FILE_BYTES) - size + 1))
             if not data:
-                return b"".join(chunks)
+                return b"".join(chunks), stamp_of(status)
             chunks.append(data)
             size += len(data)
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
     finally:
         os.close(fd)
+
+
+def stamp_of(status: os.stat_result, now_s: float | None = None) -> int:
+    """The stamp of a file that *status* was just taken of; UNKNOWN if it cannot be relied on.
+
+    Args:
+        now_s: the time, if it is at hand; any moment not after that of *status*.
+    """
+    ctime_s, ctime_ns = divmod(status.st_ctime_ns, 10**9)
+    if ctime_s >= _settled_before_s(now_s):
+        return UNKNOWN
+    mtime_s, mtime_ns = divmod(status.st_mtime_ns, 10**9)
+    return xxh3_64_intdigest(_STATX_ALIKE(status.st_ino, status.st_size, ctime_s, ctime_ns, mtime_s, mtime_ns)) | 2
+
+
+def _settled_before_s(now_s: float | None = None) -> int:
+    return int((time.time() if now_s is None else now_s) - RACY_S)
+
+
+def read_many(dir_fd: int, paths: Sequence[bytes]) -> tuple[list[bytes | None], array[int]]:
+    """Read many small regular files below directory *dir_fd*, following no symbolic link anywhere in the paths.
+
+    Returns:
+        Contents and stamps, parallel to *paths*. The content is None, and the stamp ABSENT, for a path that leads to
+        no file; None and UNKNOWN for whatever is not plainly a small regular file at rest, also if only the system
+        lacks openat2 (before Linux 5.6, some sandboxes): look at those step by step. Every other content is complete.
+    Raises:
+        Nothing: running out of descriptors too is left to the second look.
+    Complexity: four system calls a file; 6 us of processor time, 1.5 times that of a loop in C that takes no stamp.
+    """
+    contents: list[bytes | None] = [None] * len(paths)
+    stamps = array("Q", bytes(8 * len(paths)))
+    if _syscall is None or _statx is None:
+        return contents, stamps
+    status = ctypes.create_string_buffer(_STATX_BYTES)
+    view = memoryview(status).cast("B")
+    identity, times = view[32:48].tobytes, view[96:128]
+    settled_before_s = _settled_before_s()
+    read, close = os.read, os.close
+    for k, path in enumerate(paths):
+        fd = _syscall(_SYS_OPENAT2, dir_fd, path, _OPEN_HOW, len(_OPEN_HOW))
+        if fd < 0:
+            if ctypes.get_errno() == errno.ENOENT:
+                stamps[k] = ABSENT
+            continue
+        try:
+            if _statx(fd, b"", _AT_EMPTY_PATH, _STATX_MASK, status):
+                continue
+            mode, size, ctime_s = _STATX_SEEN(status)
+            if mode & 0o170000 != 0o100000 or size > _QUICK_BYTES:
+                continue
+            stamp = xxh3_64_intdigest(identity() + times) | 2 if ctime_s < settled_before_s else UNKNOWN
+            content = read(fd, size + 1)
+        except OSError:
+            continue
+        finally:
+            close(fd)
+        if len(content) == size:
+            contents[k] = content
+            stamps[k] = stamp
+    return contents, stamps
+
+
+def stat_many(dir_fd: int, paths: Sequence[bytes]) -> array[int]:
+    """What `read_many` would give as stamps, without its regard for youth: ABSENT for no file, UNKNOWN for trouble.
+
+    What a symbolic link in place of a file points to is not looked at. To compare with a stamp taken earlier: if they
+    are equal the file is as it was.
+
+    Complexity: one system call a file; 2.7 us of processor time.
+    """
+    stamps = array("Q", bytes(8 * len(paths)))
+    if _statx is None:
+        return stamps
+    status = ctypes.create_string_buffer(_STATX_BYTES)
+    view = memoryview(status).cast("B")
+    identity, times = view[32:48].tobytes, view[96:128]
+    for k, path in enumerate(paths):
+        if not _statx(dir_fd, path, _AT_SYMLINK_NOFOLLOW, _STATX_MASK, status):
+            stamps[k] = xxh3_64_intdigest(identity() + times) | 2
+        elif ctypes.get_errno() == errno.ENOENT:
+            stamps[k] = ABSENT
+    return stamps
 
 
 def write_new(dir_fd: int, name: str, data: bytes, mode: int = 0o666) -> None:
@@ -172,6 +282,11 @@ def renameat2(old_dir_fd: int, old_name: str, new_dir_fd: int, new_name: str, fl
         raise OSError(code, os.strerror(code), old_name, None, new_name)
 
 
-_libc_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_libc = ctypes.CDLL(None, use_errno=True)
+# Without argtypes, which would cost a tenth of the whole reading: the callers pass ints that fit into a C int, bytes
+# and buffers only.
+_syscall = getattr(_libc, "syscall", None)
+_statx = getattr(_libc, "statx", None)
+_libc_renameat2 = getattr(_libc, "renameat2", None)
 if _libc_renameat2 is not None:
     _libc_renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]

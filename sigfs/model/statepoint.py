@@ -18,6 +18,7 @@ from sigfs.errors import InvalidStatePoint
 from sigfs.model.types import JobId, Json, StatePoint
 
 ID_LENGTH: Final = 32
+ID_DIGITS: Final = "0123456789abcdef"
 MAX_DEPTH: Final = 200
 """Levels of nesting that are read and written. signac 2.4 itself gives up between 150 and 200; a fixed bound below
 the interpreter's recursion limit lets every layer above walk a value recursively without guarding against it."""
@@ -40,8 +41,8 @@ _plain = json.JSONEncoder().encode
 
 # Integers beyond 64 bits have at least 19 digits. orjson silently makes floats of them, so a run of that many digits
 # (every digit mapped to "0" first: two passes in C, about 0.4 us for a usual state point) goes to the standard library.
-_DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
-_LONG_NUMBER: Final = b"0" * 19
+DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
+LONG_NUMBER: Final = b"0" * 19
 
 
 def is_job_id(name: str) -> bool:
@@ -50,7 +51,7 @@ def is_job_id(name: str) -> bool:
     >>> is_job_id("0300c31b9d55c0196b3848d252e46c0f"), is_job_id("0300C31B9D55C0196B3848D252E46C0F")
     (True, False)
     """
-    return len(name) == ID_LENGTH and not name.strip("0123456789abcdef")
+    return len(name) == ID_LENGTH and not name.strip(ID_DIGITS)
 
 
 def statepoint_id(statepoint: Json, function: str = DEFAULT_FUNCTION) -> JobId:
@@ -120,7 +121,7 @@ def load_json(data: bytes) -> Json:
     Raises:
         ValueError: not JSON, an integer of more digits than Python converts, or over `MAX_DEPTH` levels of nesting.
     """
-    if _LONG_NUMBER in data.translate(_DIGITS_TO_ZERO):
+    if LONG_NUMBER in data.translate(DIGITS_TO_ZERO):
         value = _load_slowly(data)
     else:
         try:

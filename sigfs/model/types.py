@@ -6,9 +6,10 @@ Owned here: plain immutable data. No file is opened and no value is interpreted.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NewType, TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, NewType, TypeAlias
 
 JobId = NewType("JobId", str)
 """32 lower-case hexadecimal digits: the name of a managed job's directory."""
@@ -19,6 +20,27 @@ JobId = NewType("JobId", str)
 Json: TypeAlias = object
 StatePoint: TypeAlias = Mapping[str, Json]
 
+UNKNOWN: Final = 0
+"""In a stamp: not looked at, or so young that the file may change once more without its time stamps telling."""
+
+ABSENT: Final = 1
+"""In a stamp: there is no such file."""
+
+
+class Stamp(NamedTuple):
+    """Fingerprints of a job's two metadata files, 64 bits each: with equal stamps, other than UNKNOWN, the files
+    are as they were.
+
+    Attributes:
+        statepoint: hash of mtime_ns, ctime_ns, size and inode of the state point file, taken no later than its content.
+        document: the same of the document file; ABSENT if there is none.
+        content: hash of the document file's bytes; 0 if there is none. The state point's is the job's id (I1).
+    """
+
+    statepoint: int = UNKNOWN
+    document: int = UNKNOWN
+    content: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -28,11 +50,13 @@ class Record:
         statepoint: the state point; None for a job whose state point is ``null``.
         document: the document; None where it was not asked for or cannot be read. A job without a document
             file has the empty document, as in signac.
+        stamp: what the files were like; None if nobody looked. No part of what the record says.
     """
 
     id: JobId
     statepoint: StatePoint | None
     document: StatePoint | None = None
+    stamp: Stamp | None = field(default=None, compare=False)
 
     def text(self) -> str:
         """Spell all that is said, so that records that say the same have the same text; ``==`` confuses 1 and true."""
@@ -48,3 +72,40 @@ class Change:
 
     id: JobId
     record: Record | None
+
+
+Row: TypeAlias = tuple[JobId, StatePoint | None, StatePoint | None, Stamp]
+"""The fields of a `Record`, for work in bulk: a tuple costs a fifth of a record."""
+
+
+class Batch(NamedTuple):
+    """Some jobs of a workspace as they were read.
+
+    Attributes:
+        rows: the jobs that could be read, by ascending id.
+        pending: directories named like jobs that have no state point (yet).
+    """
+
+    rows: list[Row]
+    pending: list[JobId]
+
+
+class Findings(NamedTuple):
+    """What a comparison of a workspace with what is known of it brought to light.
+
+    Attributes:
+        changes: jobs that are new, gone, or whose files are not as they were.
+        pending: directories named like jobs that have no state point (yet).
+    """
+
+    changes: list[Change]
+    pending: list[JobId]
+
+
+class Stamped(NamedTuple):
+    """What is known of the files of many jobs; parallel sequences, by ascending id, of the fields of `Stamp`."""
+
+    ids: list[JobId]
+    statepoints: array[int]
+    documents: array[int]
+    contents: array[int]

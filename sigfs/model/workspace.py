@@ -19,25 +19,23 @@ from typing import Final
 from sigfs.errors import NoSuchJob, PendingJob
 from sigfs.model import files
 from sigfs.model.config import WORKSPACE_CONFIG, read_config
+from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE, parse_document, parse_statepoint, read_job
 from sigfs.model.statepoint import (
     DEFAULT_FUNCTION,
+    ID_DIGITS,
     ID_FUNCTIONS,
+    ID_LENGTH,
     encode,
     is_job_id,
-    load_json,
     statepoint_id,
     validate,
 )
-from sigfs.model.types import Change, JobId, Record, StatePoint
+from sigfs.model.types import UNKNOWN, Change, JobId, Record, Stamp, StatePoint
 
-STATEPOINT_FILE: Final = "signac_statepoint.json"
-DOCUMENT_FILE: Final = "signac_job_document.json"
+__all__ = ["DOCUMENT_FILE", "STATEPOINT_FILE", "Workspace"]
 
 _PROGRESS_EVERY: Final = 1000
 """Jobs between two calls of a progress function."""
-
-# The process's trouble, not the job's: a job must not count as pending because descriptors have run out.
-_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _SETTLE_S: Final = 2.0
 """How long `Workspace.create` waits for another creator to finish a state point file that it finds half written.
@@ -75,6 +73,29 @@ class Workspace:
         """
         return os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def stamp(self) -> int:
+        """A hash of what the directory is and when a name in it came or went; UNKNOWN if that is too young to tell.
+
+        As long as it is the same there are the same names.
+        """
+        try:
+            return files.stamp_of(os.stat(self.path))
+        except OSError:
+            return UNKNOWN
+
+    def names(self) -> list[JobId]:
+        """The names in the workspace that are like those of jobs, of whatever. A missing workspace has none.
+
+        Raises:
+            OSError: the workspace is there but cannot be listed.
+        Complexity: one listing; 0.5 us of processor time an entry.
+        """
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        return [name for name in names if len(name) == ID_LENGTH and not name.strip(ID_DIGITS)]  # type: ignore[misc]
+
     def ids(self) -> Iterator[JobId]:
         """The names of all directories that are named like jobs, pending ones too, in the order of the disk.
 
@@ -82,11 +103,13 @@ class Workspace:
 
         Raises:
             OSError: the workspace is there but cannot be listed.
-        Complexity: one listing, read to its end before the first id is given.
+        Complexity: one listing, read to its end before the first id is given; 0.9 us of processor time an entry.
         """
         try:
             with os.scandir(self.path) as entries:
-                return iter([JobId(entry.name) for entry in entries if is_job_id(entry.name) and _is_directory(entry)])
+                return iter(
+                    [JobId(name) for entry in entries if is_job_id(name := entry.name) and _is_directory(entry)]
+                )
         except FileNotFoundError:
             return iter(())
 
@@ -96,6 +119,8 @@ class Workspace:
         Args:
             documents: read the document too; otherwise `Record.document` is None. It is None too where the document
                 cannot be read or is not a mapping: a broken document leaves the job a job.
+        Returns:
+            A record with its stamp.
         Raises:
             NoSuchJob: no directory of that name.
             PendingJob: no state point file in it, or none that can be read; the message says why.
@@ -208,23 +233,15 @@ class Workspace:
 
     def _read(self, workspace_fd: int, job_id: JobId, documents: bool) -> Record:
         try:
-            fd = os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
-        except (FileNotFoundError, NotADirectoryError):
+            raw = read_job(workspace_fd, job_id, documents)
+        except NoSuchJob:
             raise _no_such_job(job_id, self.path) from None
-        except OSError as error:
-            raise _pending(job_id, error) from error
-        try:
-            try:
-                statepoint = load_json(files.read_at(fd, STATEPOINT_FILE))
-            except FileNotFoundError:
-                raise PendingJob(f"{job_id}: has no {STATEPOINT_FILE}") from None
-            except (OSError, ValueError) as error:
-                raise _pending(job_id, error) from error
-            if statepoint is not None and not isinstance(statepoint, dict):
-                raise PendingJob(f"{job_id}: {STATEPOINT_FILE} is neither a mapping nor null")
-            return Record(job_id, statepoint, _read_document(fd) if documents else None)
-        finally:
-            os.close(fd)
+        statepoint = parse_statepoint(job_id, raw.statepoint)
+        if not documents:
+            return Record(job_id, statepoint, None, raw.stamp)
+        document = parse_document(raw.document)
+        stamp = Stamp(raw.stamp.statepoint) if document is None else raw.stamp
+        return Record(job_id, statepoint, document, stamp)
 
     def _create(self, workspace_fd: int, job_id: JobId, data: bytes) -> None:
         deadline = time.monotonic() + _SETTLE_S
@@ -309,20 +326,6 @@ def _just_written(workspace_fd: int, job_id: JobId) -> bool:
     return abs(time.time() - status.st_mtime) < _SETTLE_S
 
 
-def _read_document(job_fd: int) -> StatePoint | None:
-    try:
-        document = load_json(files.read_at(job_fd, DOCUMENT_FILE))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        if error.errno in _OURS:
-            raise
-        return None
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
-
-
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir(follow_symlinks=False)
@@ -332,21 +335,6 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 def _no_such_job(job_id: str, workspace: str) -> NoSuchJob:
     return NoSuchJob(f"no job {job_id} in {workspace}")
-
-
-def _pending(job_id: JobId, error: OSError | ValueError) -> PendingJob:
-    if isinstance(error, OSError):
-        if error.errno in _OURS:
-            raise error
-        reason = {
-            errno.ELOOP: "is a symbolic link",
-            errno.EISDIR: "is a directory",
-            errno.ESPIPE: "is not a regular file",
-            errno.ENXIO: "is not a regular file",
-            errno.EINVAL: "is not a regular file",
-        }.get(error.errno or 0, f"cannot be read ({error.strerror})")
-        return PendingJob(f"{job_id}: {STATEPOINT_FILE} {reason}")
-    return PendingJob(f"{job_id}: {STATEPOINT_FILE} is not JSON ({error})")
 
 
 def _id_function(path: str) -> str:
