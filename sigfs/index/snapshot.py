@@ -1,257 +1,414 @@
-"""The index at one moment: immutable, shared freely between threads.
+"""The table as bytes, and back.
 
-Owned here: answering queries and the questions that a directory asks, from columns.
+Owned here: the format of the snapshot file. Nothing in it is executed, and nothing is believed: whatever the bytes,
+`parse` gives a table or raises ``DamagedStore``.
+
+Layout, little-endian: `MAGIC` (with the version), the length of the header (u64), the header (JSON), the sections one
+after the other, xxh3_64 of all before (u64). The header says which sections follow, in the order of `_Writer.add`; a
+section is an array of numbers, a bitmap in the portable format of Roaring, or JSON text. Job numbers in it are ranks:
+the jobs are in the order of their ids.
 """
 
 from __future__ import annotations
 
-import time
-from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar, assert_never, cast
+import contextlib
+import json
+import operator
+import struct
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, islice
+from typing import Final
 
-from pyroaring import FrozenBitMap
+import xxhash
+from pyroaring import BitMap
 
-from sigfs.errors import AmbiguousId, NoSuchJob, QueryTooCostly
-from sigfs.index.column import NO_JOBS, Column, Selection
-from sigfs.model.types import JobId, Json, Record
-from sigfs.query.evaluate import holds
-from sigfs.query.expr import And, Compare, Exists, Expr, Field, In, IsType, Match, Near, Not, Op, Or, Space, Where
-from sigfs.query.values import flatten, has_nan
+from sigfs.errors import DamagedStore
+from sigfs.index.column import Column
+from sigfs.index.numbers import Numbers
+from sigfs.index.shapes import NOTHING, Outline, Shapes
+from sigfs.index.table import Table
+from sigfs.model.statepoint import ID_LENGTH, load_json
+from sigfs.model.types import ABSENT, Json
+from sigfs.query.expr import Field, Space
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+MAGIC: Final = b"sigfs index 1\n\0\0"
 
-T = TypeVar("T")
+_RARE: Final = 2
+"""A column with a value for every so many jobs, or more, is written job by job and not value by value."""
 
-# Results kept per snapshot; a walk asks for each directory's selection several times in a row.
-_CACHE_LIMIT = 8192
+_HEAD: Final = struct.Struct("<16sQ")
+_HASH: Final = struct.Struct("<Q")
+_COOKIE: Final = struct.Struct("<II")
+_WITH_RUNS: Final = 12347
+_WITHOUT_RUNS: Final = 12346
+_ARRAY_LIMIT: Final = 4096  # jobs in a Roaring container above which it is a bitset
+_BITSET_BYTES: Final = 8192
+_OFFSETS_FROM: Final = 4  # containers from which on a bitmap with runs carries offsets
 
-# How long one comparison may take over all values of a key: whoever can name a path can ask.
-_QUERY_LIMIT_S = 10.0
 
-# Reading a job's value out of its record costs about as much as trying this many values of a column.
-_READ_COST = 8
+def dump(table: Table, meta: Mapping[str, Json]) -> list[bytes]:
+    """Write *table* as the content of a snapshot file, in pieces.
 
-
-class Snapshot:
-    """All jobs as they were at one generation.
-
-    Attributes:
-        generation: grows by one with each change that changed anything.
-        jobs: the selection of all jobs.
+    Args:
+        meta: JSON data to go with it.
+    Cost: about 0.5 µs a job, as much again if jobs were added or removed since the table was read.
     """
+    out = _Writer()
+    order = table.numbers.in_order()
+    ranks = None if isinstance(order, range) else dict(zip(order, range(len(order)), strict=True))
+    out.add(bytes.fromhex(table.numbers.blob(order)))
+    _dump_stamps(out, table, order, ranks)
+    spaces = [
+        _dump_space(out, table.statepoints, table.statepoint_shapes, order, ranks),
+        _dump_space(out, table.documents, table.document_shapes, order, ranks),
+    ]
+    header = _encode({"meta": meta, "jobs": len(order), "spaces": spaces, "sections": out.lengths})
+    head = _HEAD.pack(MAGIC, len(header))
+    digest = xxhash.xxh3_64()
+    for piece in (head, header, *out.sections):
+        digest.update(piece)
+    return [head, header, *out.sections, _HASH.pack(digest.intdigest())]
 
-    def __init__(
-        self,
-        generation: int,
-        numbers: Mapping[JobId, int],
-        records: Mapping[int, Record],
-        leaves: Mapping[Field, Column],
-        inner: Mapping[Field, Column],
-    ) -> None:
-        """Take over the given maps, which must never change again."""
-        self.generation = generation
-        self.jobs: Selection = FrozenBitMap(records.keys())
-        self._numbers = numbers
-        self._records = records
-        self._leaves = leaves
-        self._inner = inner  # the jobs that have a mapping with deeper keys at the field: columns of one value
-        self._cache: dict[Hashable, object] = {}
 
-    def __len__(self) -> int:
-        """Count the jobs."""
-        return len(self._records)
+def parse(data: bytes) -> tuple[Table, dict[str, Json]]:
+    """Read what `dump` wrote; give the table and what went with it.
 
-    def __contains__(self, job_id: object) -> bool:
-        return job_id in self._numbers
+    Raises:
+        DamagedStore: *data* is not that, or of another version of sigfs; the message says which.
+    """
+    meta, header, sections = _open(data)
+    try:
+        return _parse(header, _Reader(sections)), meta
+    except (KeyError, IndexError, ValueError, TypeError, OverflowError, AttributeError, AssertionError) as error:
+        raise DamagedStore(f"the snapshot contradicts itself: {error!r}") from error
 
-    def __iter__(self) -> Iterator[JobId]:
-        """Iterate over the ids of all jobs, in no particular order."""
-        return iter(self._numbers)
 
-    def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Give what *compute* gives, computed at most once per snapshot and *key* while the cache has room.
+def read_meta(data: bytes) -> dict[str, Json]:
+    """Give what went with the table, without reading the table.
 
-        For facts that follow from this snapshot alone. Two threads may both compute; both get equal results.
-        """
-        try:
-            return cast("T", self._cache[key])
-        except KeyError:
-            value = compute()
-            if len(self._cache) < _CACHE_LIMIT:
-                self._cache[key] = value
-            return value
+    Raises:
+        DamagedStore: as `parse`.
+    """
+    return _open(data)[0]
 
-    # Jobs
 
-    def record(self, job_id: JobId) -> Record:
-        """Give what the job says.
+class _Writer:
+    def __init__(self) -> None:
+        self.sections: list[bytes] = []
+        self.lengths: list[int] = []
 
-        Raises:
-            NoSuchJob: it is not in this snapshot.
-        """
-        try:
-            return self._records[self._numbers[job_id]]
-        except KeyError:
-            raise NoSuchJob(f"no job {job_id}") from None
+    def add(self, section: bytes) -> None:
+        self.sections.append(section)
+        self.lengths.append(len(section))
 
-    def records(self) -> Iterable[Record]:
-        """Give what all jobs say, in no particular order."""
-        return self._records.values()
+    def add_array(self, numbers: array[int] | array[float]) -> None:
+        if sys.byteorder == "big":
+            numbers = numbers[:]
+            numbers.byteswap()
+        self.add(numbers.tobytes())
 
-    def lookup(self, abbreviation: str) -> JobId:
-        """Give the one id that begins with *abbreviation*.
+    def add_bitmap(self, jobs: BitMap, ranks: Mapping[int, int] | None = None) -> None:
+        self.add((jobs if ranks is None else BitMap([*map(ranks.__getitem__, jobs)], optimize=False)).serialize())
 
-        Raises:
-            NoSuchJob: there is none.
-            AmbiguousId: there are several; the message names some.
-        """
-        found = self._ids_beginning(abbreviation)
-        if not found:
-            raise NoSuchJob(f"no job whose id begins with {abbreviation!r}")
-        if len(found) > 1:
-            some = ", ".join(found[:3])
-            raise AmbiguousId(
-                f"{len(found)} jobs have ids that begin with {abbreviation!r}: {some}, ...; say more digits"
-            )
-        return found[0]
+    def add_json(self, value: Json) -> None:
+        self.add(_encode(value))
 
-    def ids(self, selection: Selection) -> list[JobId]:
-        """Give the ids of the selected jobs, sorted."""
-        return sorted(self._records[number].id for number in selection)
 
-    def number(self, job_id: str) -> int | None:
-        """Give the job's number, as it is in selections; None if it is not in this snapshot."""
-        return self._numbers.get(JobId(job_id))
+class _Reader:
+    def __init__(self, sections: Iterable[memoryview]) -> None:
+        self._sections = iter(sections)
 
-    def _ids_beginning(self, abbreviation: str) -> list[JobId]:
-        ids: list[JobId] = self.cached("sorted ids", lambda: sorted(self._numbers))
-        first = bisect_left(ids, abbreviation)
-        last = first
-        while last < len(ids) and ids[last].startswith(abbreviation):
-            last += 1
-        return ids[first:last]
+    def next(self) -> memoryview:
+        section = next(self._sections, None)
+        if section is None:
+            raise ValueError("too few sections")
+        return section
 
-    # Keys, as a directory asks
+    def array(self, kind: str, count: int | None = None) -> array[int]:
+        numbers = array(kind)
+        numbers.frombytes(self.next())
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        if count is not None and len(numbers) != count:
+            raise ValueError(f"{len(numbers)} numbers where {count} were expected")
+        return numbers
 
-    def fields(self, space: Space = Space.SP) -> Iterable[Field]:
-        """Give the fields of *space* in which some job has a leaf value."""
-        return [field for field in self._leaves if field.space is space]
+    def bitmap(self, jobs: int) -> BitMap:
+        section = self.next()
+        _check_bitmap(section)
+        bitmap = BitMap.deserialize(bytes(section))
+        if bitmap and bitmap.max() >= jobs:
+            raise ValueError("a job that is not there")
+        return bitmap
 
-    def having(self, field: Field) -> Selection:
-        """Give the jobs that have a leaf value at *field*; a mapping with deeper keys is no leaf."""
-        column = self._leaves.get(field)
-        return column.jobs if column else NO_JOBS
+    def json(self) -> Json:
+        return load_json(bytes(self.next()))
 
-    def having_mapping(self, field: Field) -> Selection:
-        """Give the jobs that have a mapping with deeper keys at *field*."""
-        column = self._inner.get(field)
-        return column.jobs if column else NO_JOBS
 
-    def values(self, field: Field, selection: Selection) -> list[Json]:
-        """Give the distinct values of *field* among *selection*, in typed order: one of each class of equal values.
+def _open(data: bytes) -> tuple[dict[str, Json], dict[str, Json], list[memoryview]]:
+    """Check the frame; give meta, header and sections."""
+    view = memoryview(data)
+    if len(data) < _HEAD.size + _HASH.size or data[: len(MAGIC)] != MAGIC:
+        raise DamagedStore("not a snapshot that this version of sigfs reads")
+    if xxhash.xxh3_64_intdigest(view[: -_HASH.size]) != _HASH.unpack(view[-_HASH.size :])[0]:
+        raise DamagedStore("the snapshot is damaged: its checksum is wrong")
+    start = _HEAD.size + _HEAD.unpack_from(data)[1]
+    try:
+        header = load_json(bytes(view[_HEAD.size : start]))
+        assert isinstance(header, dict)
+        meta, lengths = header["meta"], header["sections"]
+        assert isinstance(meta, dict)
+        sections = []
+        for length in lengths:
+            assert isinstance(length, int)
+            assert length >= 0
+            sections.append(view[start : start + length])
+            start += length
+        assert start == len(data) - _HASH.size
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise DamagedStore(f"the snapshot contradicts itself: {error!r}") from error
+    return meta, header, sections
 
-        Complexity: O(v log v) in the number v of the key's values or of the selected jobs, whichever is less.
-        """
-        column = self._leaves.get(field)
-        if column is None:
-            return []
-        if len(selection) * _READ_COST < len(column):
-            return column.representatives(self._value(number, field) for number in selection & column.jobs)
-        return column.distinct(selection)
 
-    def count_values(self, field: Field, selection: Selection) -> int:
-        """Count the distinct values of *field* among *selection*."""
-        column = self._leaves.get(field)
-        if column is not None and column.jobs.issubset(selection):
-            return len(column)
-        return len(self.values(field, selection))
+def _parse(header: Mapping[str, Json], sections: _Reader) -> Table:
+    jobs = header["jobs"]
+    assert isinstance(jobs, int)
+    blob = sections.next().hex()
+    if len(blob) != jobs * ID_LENGTH:
+        raise ValueError("another number of ids than of jobs")
+    table = Table()
+    table.numbers = Numbers(blob)
+    ids = [blob[start : start + ID_LENGTH] for start in range(0, len(blob), ID_LENGTH)]
+    if not all(map(operator.lt, ids, islice(ids, 1, None))):
+        raise ValueError("the ids do not ascend")
+    table.stamps = _parse_stamps(sections, jobs)
+    spaces = header["spaces"]
+    assert isinstance(spaces, list)
+    statepoints, documents = spaces
+    table.statepoint_shapes = _parse_space(statepoints, sections, table.statepoints, Space.SP, jobs)
+    table.document_shapes = _parse_space(documents, sections, table.documents, Space.DOC, jobs)
+    table.generation = 1
+    return table
 
-    def _value(self, number: int, field: Field) -> Json:
-        record = self._records[number]
-        return dict(flatten(record.statepoint if field.space is Space.SP else record.document))[field.key]
 
-    def is_constant(self, field: Field, selection: Selection) -> bool:
-        """Tell whether all of *selection* have one and the same value of the same type at *field*."""
-        column = self._leaves.get(field)
-        return column.is_constant(selection) if column else False
+# Stamps: of jobs without a document nothing is written but that they have none
 
-    # Queries
 
-    def select(self, expr: Expr, within: Selection | None = None) -> Selection:
-        """Give the jobs for which *expr* holds, out of *within* (default: all).
+def _dump_stamps(out: _Writer, table: Table, order: Sequence[int], ranks: Mapping[int, int] | None) -> None:
+    statepoints, documents, contents = table.stamps
+    out.add_array(_permuted(statepoints, order, ranks))
+    documents, contents = _permuted(documents, order, ranks), _permuted(contents, order, ranks)
+    pairs = zip(count(), documents, contents)
+    there = BitMap([number for number, stamp, content in pairs if stamp > ABSENT or content])
+    out.add_bitmap(BitMap([number for number, stamp in enumerate(documents) if stamp == ABSENT]) - there)
+    out.add_bitmap(there)
+    out.add_array(array("Q", map(documents.__getitem__, there)))
+    out.add_array(array("Q", map(contents.__getitem__, there)))
 
-        The answer is the one of ``query.holds`` on each record.
 
-        Complexity: equality is O(1) in jobs and values; other comparisons O(values of the key).
-        """
-        found = self.cached(expr, lambda: self._evaluate(expr))
-        return found if within is None else found & within
+def _parse_stamps(sections: _Reader, jobs: int) -> tuple[array[int], array[int], array[int]]:
+    statepoints = sections.array("Q", jobs)
+    documents, contents = array("Q", bytes(8 * jobs)), array("Q", bytes(8 * jobs))
+    for number in sections.bitmap(jobs):
+        documents[number] = ABSENT
+    there = sections.bitmap(jobs)
+    for stamps in (documents, contents):
+        for number, stamp in zip(there, sections.array("Q", len(there)), strict=True):
+            stamps[number] = stamp
+    return statepoints, documents, contents
 
-    def _evaluate(self, expr: Expr) -> Selection:
-        match expr:
-            case And(terms):
-                selection = self.jobs
-                for term in terms:
-                    if not selection:
-                        break
-                    selection = self.select(term, selection)
-                return selection
-            case Or(terms):
-                return FrozenBitMap.union(NO_JOBS, *(self.select(term) for term in terms))
-            case Not(term):
-                return self.jobs - self.select(term)
-            case _ if expr.field.space is Space.ID:
-                return self._evaluate_id(expr)
-            case Exists(field, present):
-                found = self.having(field) | self.having_mapping(field)
-                return found if present else self.jobs - found
-            case Compare(field, Op.EQ | Op.IS, value) if not isinstance(value.json, dict):
-                column = self._leaves.get(field)
-                if column is None or (expr.op is Op.EQ and has_nan(value.json)):
-                    return NO_JOBS
-                return column.equal_to(value.json)
-            case Compare() | In() | Match() | IsType() | Near() | Where():
-                return self._evaluate_values(expr)
-            case _:
-                assert_never(expr)
 
-    def _evaluate_values(self, expr: Compare | In | Match | IsType | Near | Where) -> Selection:
-        """Ask the reference evaluator once for each value: of one of the jobs that share it."""
-        column = self._leaves.get(expr.field)
-        deadline_s = time.monotonic() + _QUERY_LIMIT_S
-        shared = []
-        for entry in column.entries() if column else ():
-            if self._holds(expr, entry.jobs.min()):
-                shared.append(entry.jobs)
-            if time.monotonic() > deadline_s:
-                raise QueryTooCostly(f"looking at each value of {expr.field.key!r} takes more than {_QUERY_LIMIT_S} s")
-        inner_only = self.having_mapping(expr.field) - self.having(expr.field)
-        mappings = (number for number in inner_only if self._holds(expr, number))
-        return FrozenBitMap.union(FrozenBitMap(mappings), *shared)
+# Spaces
 
-    def _evaluate_id(self, expr: Compare | Exists | In | Match | IsType | Near | Where) -> Selection:
-        match expr:
-            case Compare(_, Op.EQ, value) if isinstance(value.json, str):
-                return FrozenBitMap(self._numbers[job_id] for job_id in self._ids_beginning(value.json))
-            case _:
-                return FrozenBitMap(number for number in self.jobs if self._holds(expr, number))
 
-    def _holds(self, expr: Expr, number: int) -> bool:
-        return holds(expr, self._records[number])
+def _dump_space(
+    out: _Writer, shapes: Shapes, codes: array[int], order: Sequence[int], ranks: Mapping[int, int] | None
+) -> Json:
+    """Write what follows; give what the header says of it."""
+    ranked = _permuted(codes, order, ranks)
+    used = sorted(set(ranked))
+    kind = "B" if len(used) <= 0xFF else "I"
+    is_dense = used == [*range(len(used))]
+    places = dict(zip(used, count(), strict=False))
+    out.add_array(array(kind, ranked if is_dense else map(places.__getitem__, ranked)))
+    columns = [(field, column) for field, column in shapes.columns.items() if column.jobs]
+    out.add_json([[job if ranks is None else ranks[job], mapping] for job, mapping in shapes.ambiguous.items()])
+    return {
+        "shapes": [shapes.shapes[code].outline if code else None for code in used],
+        "columns": [[field.key, _dump_column(out, column, ranks)] for field, column in columns],
+    }
 
-    # For Index.check
 
-    def contents(self) -> dict[str, object]:
-        """Give all that this snapshot says, in terms of ids instead of job numbers, for comparison."""
-        return {
-            "records": {job_id: self._records[number].text() for job_id, number in self._numbers.items()},
-            "leaves": self._contents(self._leaves),
-            "inner": self._contents(self._inner),
-        }
+def _parse_space(said: Json, sections: _Reader, shapes: Shapes, space: Space, jobs: int) -> array[int]:
+    assert isinstance(said, dict)
+    outlines, columns = said["shapes"], said["columns"]
+    assert isinstance(outlines, list)
+    assert isinstance(columns, list)
+    ranked = sections.array("B" if len(outlines) <= 0xFF else "I", jobs)
+    ambiguous = sections.json()
+    assert isinstance(ambiguous, list)
+    shapes.ambiguous = {job: mapping for job, mapping in ambiguous if isinstance(mapping, dict) and 0 <= job < jobs}
+    for key, encoding in columns:
+        assert isinstance(key, str)
+        shapes.columns[Field(space, key)] = _parse_column(encoding, sections, jobs)
+    # Last: a shape takes the columns that are there.
+    numbers = [NOTHING if outline is None else shapes.add(_outline(outline)) for outline in outlines]
+    _distribute(shapes, numbers, ranked)
+    return array("I", map(numbers.__getitem__, ranked))
 
-    def _contents(self, columns: Mapping[Field, Column]) -> dict[Field, dict[Hashable, list[JobId]]]:
-        return {
-            field: {key: self.ids(jobs) for key, jobs in column.contents().items()} for field, column in columns.items()
-        }
+
+def _distribute(shapes: Shapes, numbers: Sequence[int], ranked: array[int]) -> None:
+    """Tell who has mappings where, and see that every job has exactly the values that its shape says."""
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for job, code in enumerate(ranked):
+        groups[code].append(job)
+    expected = {id(column): BitMap() for column in shapes.columns.values()}
+    for code, members in groups.items():
+        shape = shapes.shapes[numbers[code]]
+        jobs = BitMap(members)
+        for inner in shape.inner:
+            inner |= jobs
+        for column in shape.columns:
+            expected[id(column)] |= jobs
+        if shape.ambiguous and not jobs.issubset(BitMap(shapes.ambiguous)):
+            raise ValueError("a mapping is missing")
+    if any(expected[id(column)] != column.jobs for column in shapes.columns.values()):
+        raise ValueError("a job has other values than keys")
+
+
+def _outline(said: Json) -> Outline:
+    assert isinstance(said, list)
+    outline: list[object] = []
+    for item in said:
+        if isinstance(item, str):
+            outline.append(item)
+        else:
+            key, below = item
+            assert isinstance(key, str)
+            outline.append((key, _outline(below)))
+    return tuple(outline)
+
+
+# Columns: value by value with the jobs of each, or, where values hardly repeat, job by job
+
+
+def _dump_column(out: _Writer, column: Column, ranks: Mapping[int, int] | None) -> str:
+    """Write what follows; give the name of its encoding."""
+    if len(column) * _RARE > len(column.jobs):
+        values = column.values_of(column.jobs if ranks is None else sorted(column.jobs, key=ranks.__getitem__))
+        out.add_bitmap(column.jobs, ranks)
+        out.add_json(len(column))
+        if len(column.floats) == len(column):
+            out.add_array(array("d", values))  # type: ignore[type-var, arg-type]
+            return "d"
+        if len(column.ints) == len(column):
+            for kind in ("i", "q"):
+                with contextlib.suppress(OverflowError):
+                    out.add_array(array(kind, values))  # type: ignore[type-var, arg-type]
+                    return kind
+        out.add_json(values)
+        return "json"
+    codes = [*column.codes()]
+    out.add_json([*map(column.values.__getitem__, codes)])
+    held = [column.one[code] for code in codes]
+    out.add_array(array("i", held if ranks is None else [ranks.get(job, job) for job in held]))
+    for code in codes:
+        if code in column.shared:
+            out.add_bitmap(column.shared[code], ranks)
+    return "values"
+
+
+def _parse_column(encoding: Json, sections: _Reader, jobs: int) -> Column:
+    column = Column()
+    if encoding != "values":
+        assert encoding in ("d", "i", "q", "json")
+        there = sections.bitmap(jobs)
+        distinct = sections.json()
+        assert isinstance(distinct, int)
+        if encoding == "json":
+            values = sections.json()
+            assert isinstance(values, list)
+        else:
+            values = sections.array(str(encoding)).tolist()
+        if len(values) != len(there):
+            raise ValueError("another number of values than of jobs")
+        if encoding == "json":
+            column.extend([*there], values)
+            return column
+        return Column(there, values, distinct)
+    values = sections.json()
+    assert isinstance(values, list)
+    held = sections.array("i", len(values))
+    if held and max(held) >= jobs:
+        raise ValueError("a job that is not there")
+    column.adopt(values, [sections.bitmap(jobs) if job < 0 else BitMap((job,)) for job in held])
+    return column
+
+
+def _permuted(numbers: array[int], order: Sequence[int], ranks: Mapping[int, int] | None) -> array[int]:
+    return numbers if ranks is None else array(numbers.typecode, map(numbers.__getitem__, order))
+
+
+# Bitmaps: Roaring trusts what it is given, so what comes from a file is looked through first
+
+
+def _check_bitmap(data: memoryview) -> None:
+    """See that *data* is a well-formed bitmap.
+
+    Raises:
+        ValueError: it is not.
+    Source: the format specification of Roaring.
+    """
+    cookie, count = _COOKIE.unpack_from(data) if len(data) >= _COOKIE.size else (0, 0)
+    runs = 0
+    if cookie & 0xFFFF == _WITH_RUNS:
+        count = (cookie >> 16) + 1
+        start = 4 + (count + 7) // 8
+        runs = int.from_bytes(data[4:start], "little")
+    elif cookie == _WITHOUT_RUNS:
+        start = _COOKIE.size
+    else:
+        raise ValueError("no bitmap")
+    heads = _shorts(data[start : start + 4 * count])
+    start += 4 * count
+    if cookie == _WITHOUT_RUNS or count >= _OFFSETS_FROM:
+        start += 4 * count
+    if len(heads) != 2 * count or not _ascends(heads[::2]):
+        raise ValueError("a bitmap with broken containers")
+    for place, jobs in enumerate(heads[1::2]):
+        if runs >> place & 1:
+            stop = start + 2 + 4 * int.from_bytes(data[start : start + 2], "little")
+            pairs = _shorts(data[start + 2 : stop])
+            ends = [first + length for first, length in zip(pairs[::2], pairs[1::2], strict=True)]
+            good = bool(ends) and ends[-1] <= 0xFFFF and all(a + 1 < b for a, b in zip(ends, pairs[2::2], strict=False))
+            good = good and sum(pairs[1::2]) + len(ends) == jobs + 1
+        elif jobs < _ARRAY_LIMIT:
+            stop = start + 2 * (jobs + 1)
+            good = _ascends(_shorts(data[start:stop]))
+        else:
+            stop = start + _BITSET_BYTES
+            good = int.from_bytes(data[start:stop], "little").bit_count() == jobs + 1
+        if not good or stop > len(data):
+            raise ValueError("a bitmap with a broken container")
+        start = stop
+    if start != len(data):
+        raise ValueError("a bitmap of another length")
+
+
+def _shorts(data: memoryview) -> array[int]:
+    numbers = array("H")
+    numbers.frombytes(data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _ascends(numbers: array[int]) -> bool:
+    return all(map(operator.lt, numbers, islice(numbers, 1, None)))
+
+
+def _encode(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii")

@@ -129,13 +129,14 @@ def _holds(expr: Expr, record: _Fields) -> bool:
             if value is _MISSING:
                 return False
             if value is _INNER:
-                return _holds_for_inner(expr)
-            return _holds_for_leaf(expr, value)
+                return holds_for_inner(expr)
+            return holds_for_leaf(expr, value)
         case _:
             assert_never(expr)
 
 
-def _holds_for_inner(expr: Compare | In | Match | IsType | Near | Where) -> bool:
+def holds_for_inner(expr: Compare | In | Match | IsType | Near | Where) -> bool:
+    """Tell whether *expr* holds for a record that has a mapping with keys at its field."""
     match expr:
         case Compare():
             return expr.op is Op.NE
@@ -149,7 +150,8 @@ def _holds_for_inner(expr: Compare | In | Match | IsType | Near | Where) -> bool
             assert_never(expr)
 
 
-def _holds_for_leaf(expr: Compare | In | Match | IsType | Near | Where, value: Json) -> bool:
+def holds_for_leaf(expr: Compare | In | Match | IsType | Near | Where, value: Json) -> bool:
+    """Tell whether *expr* holds for a record that has *value*, no mapping with keys, at its field."""
     match expr:
         case Compare(field, op, operand):
             return (

@@ -1,0 +1,129 @@
+"""What a mapping looks like without its values: its keys, in order, and how they nest.
+
+Owned here: ``Shapes``. The jobs of a project share few shapes; shape and values together give the mapping back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from pyroaring import BitMap
+
+from sigfs.index.column import Column
+from sigfs.model.types import Json, StatePoint
+from sigfs.query.evaluate import inner_keys
+from sigfs.query.expr import Field, Space
+from sigfs.query.values import flatten
+
+Outline: TypeAlias = tuple[object, ...]
+"""The keys of a mapping in order; in place of a key that has a mapping with keys, the pair (key, its outline)."""
+
+NOTHING: Final = 0
+"""The shape of no mapping at all: a state point that is null, a document that was not read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """One shape.
+
+    Attributes:
+        columns: where the values of the leaves are, in the order in which the leaves come.
+        inner: the jobs that have a mapping with keys, one set for each such field below the top.
+        ambiguous: two leaves have the same field (a key with a point in it): the values cannot tell them apart.
+    """
+
+    outline: Outline
+    columns: tuple[Column, ...]
+    inner: tuple[BitMap, ...]
+    ambiguous: bool
+
+
+class Shapes:
+    """The shapes and columns of one space.
+
+    Attributes:
+        columns: field -> its values. A column without jobs stays: shapes refer to it.
+        inner: field -> the jobs that have a mapping with deeper keys there.
+        shapes: by number; the first is that of `NOTHING`.
+        ambiguous: job -> its mapping, where values and shape do not give it back.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._codes: dict[Outline, int] = {}
+        self.columns: dict[Field, Column] = {}
+        self.inner: dict[Field, BitMap] = {}
+        self.shapes = [Shape((), (), (), ambiguous=False)]
+        self.ambiguous: dict[int, StatePoint] = {}
+
+    def code(self, outline: Outline) -> int:
+        """Give the number of the shape with this outline. O(keys)."""
+        code = self._codes.get(outline)
+        return self.add(outline) if code is None else code
+
+    def add(self, outline: Outline) -> int:
+        """Number one more shape."""
+        template = _mapping(outline)
+        leaves = [Field(self._space, key) for key, _ in flatten(template)]
+        inner = dict.fromkeys(Field(self._space, key) for key in inner_keys(template))
+        code = self._codes[outline] = len(self.shapes)
+        self.shapes.append(
+            Shape(
+                outline,
+                tuple(self.columns.setdefault(field, Column()) for field in leaves),
+                tuple(self.inner.setdefault(field, BitMap()) for field in inner),
+                ambiguous=len(set(leaves)) < len(leaves),
+            )
+        )
+        return code
+
+    def rebuild(self, code: int, job: int) -> StatePoint | None:
+        """Give the mapping of *job*, which has that shape. O(keys), about 0.5 µs each."""
+        if code == NOTHING:
+            return None
+        shape = self.shapes[code]
+        if shape.ambiguous:
+            return self.ambiguous[job]
+        return _fill(shape.outline, iter([column.value_of(job) for column in shape.columns]))
+
+
+def split(mapping: Mapping[str, Json]) -> tuple[Outline, list[Json]]:
+    """Give the outline of a mapping and the values of its leaves, in the order of the shape's columns."""
+    values = [*mapping.values()]
+    if dict not in map(type, values):
+        return tuple(mapping), values
+    outline: list[object] = []
+    leaves: list[Json] = []
+    for key, value in mapping.items():
+        if type(value) is dict and value:
+            below, values = split(value)
+            outline.append((key, below))
+            leaves += values
+        else:
+            outline.append(key)
+            leaves.append(value)
+    return tuple(outline), leaves
+
+
+def _mapping(outline: Outline) -> dict[str, Json]:
+    return {key: None if below is None else _mapping(below) for key, below in map(_pair, outline)}
+
+
+def _pair(item: object) -> tuple[str, Outline | None]:
+    if isinstance(item, str):
+        return item, None
+    assert isinstance(item, tuple)
+    return item
+
+
+def _fill(outline: Outline, values: Iterator[Json]) -> dict[str, Json]:
+    result: dict[str, Json] = {}
+    for item in outline:
+        if isinstance(item, str):
+            result[item] = next(values)
+        else:
+            key, below = _pair(item)
+            result[key] = _fill(below or (), values)
+    return result
