@@ -1,32 +1,47 @@
-"""From inotify events, or polls, to changes of a workspace.
+"""From events, or looks now and then, to changes of a workspace.
 
-Owned here: one thread, one inotify descriptor, the list of directories whose state point is awaited.
+Owned here: the thread that looks at jobs, what it still has to look at, and when everything is compared again.
 
 Events are hints and truth is what is on disk: an event only names a job to look at, and whatever may have been
 missed (before the start, by a full queue, while the workspace was away, after a failure) is found by comparing
 the directory with what the caller knows. A change so found twice is harmless (``Change`` states a fact).
 
-Not watched: the inside of a job that is known. Its state point cannot change without its name changing (I1).
+All reading that leads to a change is done, or put in order, by one thread, so that an older reading never comes
+after a newer one.
+
+Not watched: the inside of a job that is known, unless documents are followed. Its state point cannot change without
+its name changing (I1).
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import os
 import select
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
-from inotify_simple import INotify, flags, parse_events
-
-from sigfs.errors import NoSuchJob, PendingJob
-from sigfs.model.statepoint import is_job_id
-from sigfs.model.types import Change, JobId
+from sigfs.model.reading import parse, read_chunk
+from sigfs.model.types import Change, Findings, JobId, Json, Record
+from sigfs.watch.comparison import Comparisons, Outcome
+from sigfs.watch.fanotify import Fanotify
+from sigfs.watch.inotify import Inotify
+from sigfs.watch.pace import Pace
 from sigfs.watch.pending import PendingJobs
+from sigfs.watch.sources import (
+    APPEARED,
+    LOOK,
+    STATEPOINT,
+    Mode,
+    NoEvents,
+    Noticed,
+    Source,
+    file_system_type,
+    is_remote,
+)
 
 if TYPE_CHECKING:
     from sigfs.model.workspace import Workspace
@@ -34,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 1.0
-"""Without events: how often the workspace is looked at. Also how often a missing workspace is looked for."""
+"""With events: how often a missing workspace is looked for."""
 
 IDENTITY_S: Final = 5.0
 """With events: how often it is checked that the watched directory still is the one at the workspace's path, since
@@ -46,46 +61,54 @@ UNTRUSTED_MTIME_NS: Final = 2_000_000_000
 FULL_LISTING_S: Final = 30.0
 """Without events: list even a directory that looks unchanged (clock steps, attribute caches)."""
 
-MAX_PENDING_WATCHES: Final = 1024
-"""Watches are a scarce good shared by all programs of a user; further pending directories are polled."""
+REVALIDATION_S: Final = 600.0
+"""With events: how often everything is compared all the same."""
 
 RETRY_S: Final = 1.0
 """After a failure: how long until the workspace is compared again."""
 
-REMOTE_FILE_SYSTEMS: Final = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
-    "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs", "vboxsf", "wekafs",
-})  # fmt: skip
-"""Where other hosts make changes that the local kernel sends no event for (and every ``fuse`` type)."""
+BATCH: Final = 2000
+"""Changes told in one call at most, so that the receiver's readers are not held off for long."""
 
-_WORKSPACE_EVENTS: Final = (
-    flags.CREATE
-    | flags.DELETE
-    | flags.MOVED_FROM
-    | flags.MOVED_TO
-    | flags.DELETE_SELF
-    | flags.MOVE_SELF
-    | flags.ONLYDIR
-)
-_STATE_POINT_EVENTS: Final = flags.CREATE | flags.MOVED_TO | flags.CLOSE_WRITE | flags.ATTRIB
-_JOB_EVENTS: Final = _STATE_POINT_EVENTS | flags.ONLYDIR | flags.DONT_FOLLOW
-_NO_EVENTS_HERE: Final = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EPERM, errno.ENOSYS, errno.ENOMEM})
-_READ_BYTES: Final = 1 << 20
+MAX_AGE_S: Final = 1.0
+"""How old documents may be for who asks, where events do not tell of all of them."""
+
+MAX_AGE_TOOK: Final = 5.0
+"""They may always be this many times as old as the last comparison took, lest a process that asks without end keeps
+this one comparing without end."""
+
+HURRIED: Final = 8
+"""So many steps without quiet in between mean a storm, here or elsewhere on the file system ..."""
+
+QUIET_S: Final = 0.004
+"""A wait that is no part of a storm."""
+
+BUSY_PAUSE_S: Final = 0.002
+"""... in which a pause gathers events, and lets directories be filled before they are looked at."""
+
+LONGEST_PAUSE: Final = 4
+"""A storm that lasts makes the pause up to this many times as long."""
+
+SOURCES: Final[tuple[Callable[[str], Source], ...]] = (Fanotify, Inotify)
+"""Ways of being told, the best first."""
 
 
 class WorkspaceWatcher:
     """Tells *on_changes* what happens in a workspace, from a thread of its own.
 
     Life: ``open`` (from here on nothing is missed), the caller's own scan, ``start``, ``stop``. ``start`` opens
-    if that has not been done. The first thing after the start is a comparison with *known*.
+    if that has not been done. The first thing after the start is a comparison with what the caller knows.
 
     Args:
         workspace: may be missing and appear later; may vanish, and so do its jobs.
-        on_changes: receives everything that could be read at once, in one call, never empty; both halves of a
-            rename are in the same call unless the new directory has no state point yet. An exception from it is
-            logged and leads to a new comparison.
+        on_changes: receives what could be read at once, in calls of at most ``BATCH`` changes, never empty; both
+            halves of a rename are in the same call unless the new directory has no state point yet or there is more
+            than one call's worth to tell. An exception from it is logged and leads to a new comparison.
         known: the ids that the receiver has, as of now; called from the watcher's thread.
-        documents: whether records shall carry documents.
+        documents: whether documents are followed from the start.
+        revalidate: compares the workspace, with documents or without, with what the receiver knows; called from a
+            thread of the watcher, one call at a time. It should call ``progress`` now and then, which ends it when
+            the watcher is stopped. None: lists are compared only, and with documents every job is read again.
     """
 
     def __init__(
@@ -95,46 +118,97 @@ class WorkspaceWatcher:
         known: Callable[[], Collection[JobId]],
         *,
         documents: bool = False,
+        revalidate: Callable[[bool], Findings] | None = None,
     ) -> None:
         self._workspace = workspace
         self._on_changes = on_changes
         self._known = known
+        self._comparisons = Comparisons(revalidate, self._wake)
+        self._lists_only = revalidate is None
         self._documents = documents
-        self._inotify: INotify | None = None
-        self._watch: int | None = None  # descriptor on the workspace directory; None: not watched at present
-        self._identity: tuple[int, int] | None = None  # (st_dev, st_ino) of the directory that _watch is on
-        self._pending = PendingJobs()
-        self._polled_state: tuple[int, int, int] | None = None  # (st_dev, st_ino, st_mtime_ns) at the last listing
-        self._listed_s = 0.0  # monotonic time of the last listing
-        self._check_s = 0.0  # monotonic time of the next poll or check of identity
-        self._compare = True  # compare the directory with what is known as soon as possible
-        self._compare_s = 0.0  # but not before this monotonic time
-        self._started = False  # the first comparison has been made
+        self._following = False  # all documents have been read since they are followed
+        self._source: Source | None = None  # None: polling
+        self._reasons: list[str] = []  # why not in a better mode
+        self._kind = ""  # type of the file system
         self._thread: threading.Thread | None = None
-        self._wakeup = -1  # eventfd; open from open() to stop()
         self._stopping = threading.Event()
-        self._asked = threading.Event()  # reconcile() was called
+        self._wakeup = -1  # eventfd; open from open() to stop()
+        self._wakeup_lock = threading.Lock()  # guards _wakeup
+
+        # The watcher's thread only.
+        self._pending = PendingJobs()
+        self._touched: dict[JobId, int] = {}  # to be looked at, in order; bits as in Noticed
+        self._to_follow: list[JobId] | None = None  # jobs whose events are yet to be asked for; None: not listed yet
+        self._unfollowed = False  # events do not tell of every document
+        self._outcome: Outcome | None = None  # of a comparison, while it is being told
+        self._found: list[Change] = []  # what of it is yet to be told, last first
+        self._later: set[JobId] = set()  # looked at since the comparison began, which so is out of date
+        self._list_due = False  # compare the lists as soon as possible
+        self._full_due = True  # compare everything as soon as possible
+        self._due_s = 0.0  # but neither before this monotonic time
+        self._check_s = 0.0  # monotonic time of the next poll or check of identity
+        self._next_full_s = float("inf")  # monotonic time of the next comparison that nobody asked for
+        self._listing_pace = Pace()
+        self._document_pace = Pace()
+        self._polled_state: tuple[int, int, int] | None = None  # (st_dev, st_ino, st_mtime_ns) at the last look
+        self._listed_s = 0.0  # monotonic time of the last listing
+        self._changed = False  # something was told since the last poll
+        self._hurried = 0  # steps without a wait
+        self._overflows = 0
+        self._last: dict[str, Json] = {}  # about the last comparison
+
+    # From any thread.
 
     @property
-    def mode(self) -> Literal["inotify", "polling"]:
+    def mode(self) -> Mode:
         """How changes are noticed at present."""
-        return "polling" if self._inotify is None else "inotify"
+        source = self._source
+        return "polling" if source is None else source.mode
+
+    def status(self) -> dict[str, Json]:
+        """Describe the watcher, for people and tests.
+
+        Returns:
+            mode; reason (why not a better mode, "" in the best); file_system (type, "" if unknown); attached (the
+            workspace is there); watches (of the kernel); pending (directories without state point); documents
+            (followed: "no", "reading", "events" or "polling"); overflows; interval_s (between two looks; None with
+            events for everything); last (comparison: time_s, duration_s, documents, changes, pending, or error; {}).
+        """
+        source = self._source
+        documents = "no"
+        if self._documents:
+            documents = "reading" if not self._following else "events" if self._told_of_documents() else "polling"
+        interval_s = None
+        if source is None:
+            interval_s = self._listing_pace.interval_s
+        elif documents == "polling":
+            interval_s = self._document_pace.interval_s
+        return {
+            "mode": self.mode,
+            "reason": "; ".join(self._reasons),
+            "file_system": self._kind,
+            "attached": source is None or source.attached,
+            "watches": 0 if source is None else source.watches,
+            "pending": len(self._pending),
+            "documents": documents,
+            "overflows": self._overflows,
+            "interval_s": interval_s,
+            "last": self._last,
+        }
 
     def open(self) -> None:
         """Begin to collect events. Idempotent; never fails: where there are no events, ``mode`` is ``polling``."""
-        if self._wakeup >= 0:
-            return
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        kind = _file_system_type(self._workspace.path)
-        if kind in REMOTE_FILE_SYSTEMS or kind.startswith("fuse"):
-            log.info("%s is on %s, which does not report the changes of others: polling", self._workspace.path, kind)
-            return
-        try:
-            self._inotify = INotify(nonblocking=True)
-        except OSError as error:
-            log.warning("no inotify (%s): polling", error)
-            return
-        self._watch_workspace()
+        with self._wakeup_lock:
+            if self._wakeup >= 0:
+                return
+            self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._kind = file_system_type(self._workspace.path)
+        if is_remote(self._kind):
+            self._reasons.append(f"{self._kind} does not report the changes of others")
+        else:
+            self._attach_to(SOURCES)
+        reason = f" ({'; '.join(self._reasons)})" if self._reasons else ""
+        log.info("%s: changes are noticed by %s%s", self._workspace.path, self.mode, reason)
 
     def start(self) -> None:
         """Start the thread.
@@ -149,26 +223,81 @@ class WorkspaceWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and wait for it; idempotent. No call of ``on_changes`` begins after this returns."""
+        """End the threads and wait for them; idempotent. No call of ``on_changes`` begins after this returns."""
         self._stopping.set()
+        self._comparisons.stop()
         self._wake()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
-        if self._wakeup >= 0:
-            os.close(self._wakeup)
-            self._wakeup = -1
+        self._comparisons.join()
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+        with self._wakeup_lock:
+            if self._wakeup >= 0:
+                os.close(self._wakeup)
+                self._wakeup = -1
 
     def reconcile(self) -> None:
-        """Ask for a comparison of the workspace with what is known; returns at once, from any thread."""
-        self._asked.set()
-        self._wake()
+        """Ask for a comparison of everything with what is known; returns at once."""
+        self._comparisons.ask()
+
+    def progress(self, done: int, total: int) -> None:  # noqa: ARG002 - the signature of a progress function
+        """Let a comparison that *revalidate* makes go on.
+
+        Raises:
+            Interrupted: the watcher is being stopped.
+        """
+        self._comparisons.progress()
+
+    def follow_documents(self) -> None:
+        """Follow documents from now on; returns when those of all jobs known now have been read and told.
+
+        Idempotent. To be called with no lock held that ``on_changes`` takes. Returns at once in a thread of the
+        watcher, before the start (documents are then part of the first comparison) and after the stop; and after an
+        attempt that failed, which will be made again.
+
+        Cost: the first time a full comparison, and in ``inotify`` mode 12 us a job for a watch.
+        """
+        self._documents = True
+        for _ in range(2):  # a comparison that was about to begin may not have heard of documents
+            if not self._following:
+                self._compare_and_wait()
+
+    def refresh_documents(self, max_age_s: float = MAX_AGE_S) -> None:
+        """Bring documents up to date where events do not tell of all of them; otherwise this costs nothing.
+
+        Args:
+            max_age_s: how old what is known may be; see ``MAX_AGE_TOOK``.
+        """
+        last = self._comparisons.last
+        if self._told_of_documents() or (
+            last is not None and time.monotonic() - last.begun_s < max(max_age_s, MAX_AGE_TOOK * last.took_s)
+        ):
+            return
+        self._compare_and_wait()
+
+    def now(self) -> None:
+        """Have all documents told, as they are now or were ``MAX_AGE_S`` ago: ``follow_documents``, and later
+        ``refresh_documents``."""
+        if self._following:
+            self.refresh_documents()
+        else:
+            self.follow_documents()
+
+    def _told_of_documents(self) -> bool:
+        source = self._source
+        return self._following and source is not None and source.attached and not self._unfollowed
+
+    def _compare_and_wait(self) -> None:
+        number = self._comparisons.ask()
+        if self._thread not in {None, threading.current_thread()} and not self._comparisons.runs_here():
+            self._comparisons.wait(number)
 
     def _wake(self) -> None:
-        if self._wakeup >= 0:
-            os.eventfd_write(self._wakeup, 1)
+        with self._wakeup_lock:
+            if self._wakeup >= 0:
+                os.eventfd_write(self._wakeup, 1)
 
     # Below: the watcher's thread only.
 
@@ -181,227 +310,308 @@ class WorkspaceWatcher:
                 self._compare_later()
 
     def _step(self) -> None:
-        """Wait for something to do, then do all of it."""
-        touched = self._wait()
+        """Wait for something to do, then do some of it."""
+        begun_s = time.monotonic()
+        self._wait()
+        self._hurried = self._hurried + 1 if time.monotonic() - begun_s < QUIET_S else 0
+        if self._hurried >= HURRIED and not (self._touched or self._outcome):
+            self._stopping.wait(BUSY_PAUSE_S * min(self._hurried // HURRIED, LONGEST_PAUSE))
         if self._stopping.is_set():
             return
+        self._read_events()
         now_s = time.monotonic()
-        if self._asked.is_set():
-            self._asked.clear()
-            self._compare, self._compare_s = True, 0.0
+        if self._comparisons.asked():
+            self._full_due, self._due_s = True, 0.0
         if now_s >= self._check_s:
             self._check(now_s)
-        if self._compare and now_s >= self._compare_s:
-            self._compare = False
-            for job in self._differences():
-                touched.setdefault(job, False)
+        if self._list_due and now_s >= self._due_s:
+            self._list()
+        if now_s >= self._due_s and (self._full_due or now_s >= self._next_full_s):
+            self._compare()
         for job in self._pending.due(now_s):
-            touched.setdefault(job, False)
-        if touched:
-            self._look_at(touched)
+            self._touched.setdefault(job, LOOK)
+        self._look_at_touched()
+        self._tell_found()
 
-    def _wait(self) -> dict[JobId, bool]:
-        """Sleep until there is something to do; give the jobs named by events in order, and whether each appeared."""
+    def _wait(self) -> None:
+        """Sleep until there is something to do."""
         poller = select.poll()
         poller.register(self._wakeup, select.POLLIN)
-        if self._inotify is not None:
-            poller.register(self._inotify.fileno(), select.POLLIN)
-        moments = [self._check_s]
-        if self._compare:
-            moments.append(self._compare_s)
-        if (due_s := self._pending.next_due_s()) is not None:
-            moments.append(due_s)
-        timeout_s = max(0.0, min(moments) - time.monotonic())
+        if self._source is not None:
+            poller.register(self._source.fileno(), select.POLLIN)
+        timeout_s = 0.0
+        if not (self._touched or self._outcome or self._to_follow):
+            moments = [self._check_s]
+            if not self._comparisons.comparing:
+                moments.append(max(self._due_s, 0.0 if self._full_due else self._next_full_s))
+            if self._list_due:
+                moments.append(self._due_s)
+            if (due_s := self._pending.next_due_s()) is not None:
+                moments.append(due_s)
+            timeout_s = max(0.0, min(moments) - time.monotonic())
         for descriptor, _ in poller.poll(timeout_s * 1000 + (1 if timeout_s else 0)):
             if descriptor == self._wakeup:
                 os.eventfd_read(self._wakeup)
-        return self._read_events()
 
-    def _read_events(self) -> dict[JobId, bool]:
-        touched: dict[JobId, bool] = {}
-        while self._inotify is not None:
+    def _read_events(self) -> None:
+        if self._source is None:
+            return
+        noticed = Noticed()
+        self._source.read(noticed)
+        for job, what in noticed.touched.items():
+            if what & APPEARED:  # another directory than the one that may have been awaited under this name
+                self._pending.discard(job)
+            if what != STATEPOINT or job in self._pending:
+                self._touched[job] = self._touched.get(job, LOOK) | what
+        if noticed.moved:
+            self._check_s = 0.0
+        if noticed.overflown:
+            self._overflows += 1
+            log.info("the queue of events was too short: comparing")
+            # Names may have come and gone unseen, so no watch below can be trusted to be where it was put.
+            self._attach_again()
+
+    def _attach_to(self, kinds: Iterable[Callable[[str], Source]]) -> None:
+        """Use the first kind of source that works. If there is none, there is polling."""
+        for kind in kinds:
+            source: Source | None = None
             try:
-                data = os.read(self._inotify.fileno(), _READ_BYTES)
-            except BlockingIOError:
-                break
-            for event in parse_events(data):
-                if event.mask & flags.Q_OVERFLOW:
-                    log.info("the queue of events was too short: comparing")
-                    self._compare, self._compare_s = True, 0.0
-                elif event.wd == self._watch:
-                    if event.mask & (flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT | flags.IGNORED):
-                        self._check_s = 0.0
-                    elif is_job_id(event.name):
-                        job = JobId(event.name)
-                        appeared = bool(event.mask & (flags.CREATE | flags.MOVED_TO))
-                        if appeared:  # another directory than the one that may have been awaited under this name
-                            self._forget(job)
-                        touched[job] = touched.get(job, False) or appeared
-                elif (awaited := self._pending.job_of(event.wd)) is not None:
-                    touched.setdefault(awaited, False)
-            if len(data) < _READ_BYTES // 2:
-                break
-        return touched
+                source = kind(self._workspace.path)
+                source.attach()
+            except NoEvents as error:
+                self._reasons.append(error.strerror or str(error))
+                if source is not None:
+                    source.close()
+                continue
+            self._source = source
+            return
+        self._source = None
+
+    def _attach_again(self) -> None:
+        """Watch the directory that is the workspace now, and compare: anything may have happened."""
+        assert self._source is not None
+        self._list_due, self._due_s = True, 0.0
+        self._full_due = self._full_due or self._documents
+        for job in self._pending:
+            self._touched.setdefault(job, LOOK)
+        self._to_follow, self._unfollowed = None, False
+        try:
+            self._source.detach()
+            self._source.attach()
+        except NoEvents as error:
+            log.warning("%s: %s", self._workspace.path, error.strerror)
+            self._source.close()
+            mode = self._source.mode
+            self._reasons.append(error.strerror or str(error))
+            self._attach_to(SOURCES[1:] if mode == "fanotify" else ())
+            log.warning("%s: changes are noticed by %s now", self._workspace.path, self.mode)
 
     def _check(self, now_s: float) -> None:
         """See that the right directory is watched; without events, whether it has changed."""
-        if self._inotify is None:
-            self._check_s = now_s + POLL_S
-            self._poll(now_s)
-            return
-        if self._watch is not None and self._identity != _identity(self._workspace.path):
-            self._unwatch_workspace()
-            self._compare, self._compare_s = True, 0.0
-        if self._watch is None and self._watch_workspace():
-            self._compare, self._compare_s = True, 0.0
-        if self._watch is None:
-            self._check_s = now_s + POLL_S
-            self._poll(now_s)
+        if self._source is not None and not self._in_place(self._source):
+            if self._source.attached:
+                log.info("%s is gone or another directory now", self._workspace.path)
+            self._attach_again()
+            self._full_due = True
+        if self._source is None:
+            self._check_s = now_s + self._poll(now_s)
         else:
-            self._check_s = now_s + IDENTITY_S
+            self._check_s = now_s + (IDENTITY_S if self._source.attached else POLL_S)
 
-    def _poll(self, now_s: float) -> None:
-        """Ask for a comparison unless the directory's time stamp proves that nothing came or went."""
+    def _in_place(self, source: Source) -> bool:
+        try:
+            return source.in_place()
+        except OSError as error:
+            log.warning("%s: %s", self._workspace.path, error.strerror)
+            return True
+
+    def _poll(self, now_s: float) -> float:
+        """Compare lists unless the directory's time stamp proves that nothing came or went; when to look again."""
+        begun_s = time.thread_time()
         try:
             status = os.stat(self._workspace.path)
         except FileNotFoundError:
             state = None
         else:
             state = (status.st_dev, status.st_ino, status.st_mtime_ns)
-            if abs(time.time_ns() - status.st_mtime_ns) < UNTRUSTED_MTIME_NS:
-                self._compare = True
-        if state != self._polled_state or now_s - self._listed_s >= FULL_LISTING_S:
-            self._compare = True
+        changed = state != self._polled_state
+        young = state is not None and abs(time.time_ns() - state[2]) < UNTRUSTED_MTIME_NS
         self._polled_state = state
+        # A comparison of everything that is about to begin lists too.
+        if (changed or young or now_s - self._listed_s >= FULL_LISTING_S) and not self._full_due:
+            self._list()
+        changed, self._changed = changed or self._changed, False
+        return self._listing_pace.looked(changed=changed, cost_s=time.thread_time() - begun_s)
 
-    def _watch_workspace(self) -> bool:
-        """Put the watch on the workspace directory, if it is there; give up events for good if that is impossible."""
-        assert self._inotify is not None
-        try:
-            self._watch = self._inotify.add_watch(self._workspace.path, _WORKSPACE_EVENTS)
-            self._identity = _identity(self._workspace.path)
-        except OSError as error:
-            self._watch = None
-            if error.errno in _NO_EVENTS_HERE:
-                log.warning("cannot watch %s by inotify (%s): polling", self._workspace.path, error.strerror)
-                self._pending.clear()
-                self._inotify.close()
-                self._inotify = None
-            return False
-        return True
-
-    def _unwatch_workspace(self) -> None:
-        log.info("%s is gone or another directory now", self._workspace.path)
-        if self._watch is not None:
-            self._remove_watch(self._watch)
-        self._watch = self._identity = None
-
-    def _remove_watch(self, watch: int) -> None:
-        if self._inotify is not None:
-            with contextlib.suppress(OSError):  # EINVAL: went away together with its directory
-                self._inotify.rm_watch(watch)
-
-    def _differences(self) -> list[JobId]:
-        """List the jobs that are to be looked at: those on disk or known, but not both."""
+    def _list(self) -> None:
+        """Have the jobs looked at that are on disk or known, but not both."""
+        self._list_due = False
         try:
             on_disk = set(self._workspace.ids())
         except OSError as error:
             # Unreadable is not empty: the jobs stay until the directory can be read.
             log.warning("cannot list %s: %s", self._workspace.path, error.strerror)
             self._compare_later()
-            return []
+            return
         self._listed_s = time.monotonic()
-        known = set(self._known())
-        # A scan has just read what is known at the start; later, documents may have changed unseen.
-        thorough = self._documents and self._started
-        self._started = True
-        return sorted(known | on_disk if thorough else known ^ on_disk)
+        for job in sorted(on_disk.symmetric_difference(self._known())):
+            if job not in self._pending:
+                self._touched.setdefault(job, LOOK)
 
     def _compare_later(self) -> None:
-        self._compare, self._compare_s = True, time.monotonic() + RETRY_S
+        self._list_due = self._full_due = True
+        self._due_s = time.monotonic() + RETRY_S
 
-    def _look_at(self, touched: Mapping[JobId, bool]) -> None:
-        """Read each job as it is now and tell what was found."""
-        changes = []
-        for job, appeared in touched.items():
-            if self._stopping.is_set():
-                return
-            try:
-                changes.append(self._read(job))
-            except PendingJob:
-                if appeared:  # what had been known under this name is no more
-                    changes.append(Change(job, None))
-            except OSError as error:
-                log.warning("cannot read job %s: %s", job, error.strerror)
-                self._await(job)
-        if changes:
-            try:
-                self._on_changes(changes)
-            except Exception:
-                log.exception("%d changes could not be applied; comparing again", len(changes))
-                self._compare_later()
-
-    def _read(self, job: JobId) -> Change:
-        """Give the job as it is now.
-
-        Raises:
-            PendingJob: its state point is not there, and is awaited from now on.
-        """
-        try:
-            try:
-                record = self._workspace.read(job, documents=self._documents)
-            except PendingJob:
-                # First the watch, then another look, so that the state point cannot come in between.
-                self._await(job)
-                record = self._workspace.read(job, documents=self._documents)
-        except NoSuchJob:
-            self._forget(job)
-            return Change(job, None)
-        self._forget(job)
-        return Change(job, record)
-
-    def _await(self, job: JobId) -> None:
-        now_s = time.monotonic()
-        if job in self._pending:
-            self._pending.postpone(job, now_s)
+    def _compare(self) -> None:
+        """Begin to compare everything."""
+        documents = self._documents
+        if self._comparisons.comparing or (documents and not self._told_first()):
             return
-        watch = None
-        if self._inotify is not None and self._pending.watches < MAX_PENDING_WATCHES:
-            try:
-                watch = self._inotify.add_watch(os.path.join(self._workspace.path, job), _JOB_EVENTS)
-            except OSError:  # gone again, or no watch to be had: the timer looks after it
-                watch = None
-        self._pending.add(job, watch, now_s)
+        self._full_due = False
+        self._later = set()
+        self._comparisons.begin(documents=documents)
+        if self._lists_only:
+            self._list()
+            # A scan has just read what is known at the start; later, documents may have changed unseen.
+            if documents and self._last:
+                for job in sorted(self._known()):
+                    self._touched.setdefault(job, LOOK)
+
+    def _told_first(self) -> bool:
+        """Ask for the events of all documents, so that reading comes after it.
+
+        Done in parts, so that events are read meanwhile: false until all of it is done.
+        """
+        source = self._source
+        if source is None or source.follow_all():
+            return True
+        if self._to_follow is None:
+            self._to_follow = sorted(self._known())
+        for job in self._to_follow[-BATCH:]:
+            if not source.follow(job):
+                self._unfollowed = True
+                self._to_follow.clear()
+                break
+        del self._to_follow[-BATCH:]
+        return not self._to_follow
+
+    def _look_at_touched(self) -> None:
+        """Look at the jobs that have waited longest."""
+        jobs = dict(islice(self._touched.items(), BATCH))
+        for job in jobs:
+            del self._touched[job]
+        if jobs:
+            self._look_at(jobs)
+
+    def _look_at(self, jobs: Mapping[JobId, int]) -> None:
+        """Read each job as it is now and tell what was found."""
+        if self._comparisons.comparing:
+            self._later.update(jobs)
+        source = self._source
+        documents = self._documents
+        if documents and source is not None:
+            for job in jobs:
+                self._unfollowed = not source.follow(job) or self._unfollowed
+        try:
+            records, pending = self._read(jobs, documents)
+            awaited = [job for job in pending if self._await(job)]
+            if awaited:
+                # First the watch, then another look, so that the state point cannot come in between.
+                more, _ = self._read(awaited, documents)
+                records.update(more)
+        except OSError as error:
+            log.warning("cannot read %d jobs: %s", len(jobs), error.strerror)
+            for job in jobs:
+                self._await(job)
+            return
+        changes = []
+        for job, what in jobs.items():
+            record = records.get(job)
+            if record is not None or job not in pending:
+                self._forget(job)
+                changes.append(Change(job, record))
+            elif what & APPEARED:  # what had been known under this name is no more
+                changes.append(Change(job, None))
+        self._tell(changes)
+
+    def _read(self, jobs: Iterable[JobId], documents: bool) -> tuple[dict[JobId, Record], set[JobId]]:
+        """Give what could be read, and which directories are pending; what is in neither is gone."""
+        batch = parse(read_chunk(self._workspace.path, list(jobs), documents))
+        return {row[0]: Record(*row) for row in batch.rows}, set(batch.pending)
+
+    def _await(self, job: JobId) -> bool:
+        """Look at *job* again later; whether it has not been awaited before."""
+        now_s = time.monotonic()
+        told = self._source is not None and self._source.expect(job)
+        if job in self._pending:
+            self._pending.postpone(job, told=told, now_s=now_s)
+            return False
+        self._pending.add(job, told=told, now_s=now_s)
+        return True
 
     def _forget(self, job: JobId) -> None:
-        if (watch := self._pending.discard(job)) is not None:
-            self._remove_watch(watch)
+        if self._pending.discard(job) and self._source is not None:
+            self._source.settle(job)
 
+    def _tell_found(self) -> None:
+        """Tell some of what the comparison found."""
+        if self._outcome is None:
+            self._outcome = self._comparisons.take()
+            if self._outcome is None:
+                return
+            self._found = self._outcome.findings.changes[::-1]
+            for job in self._outcome.findings.pending:
+                if job not in self._pending:
+                    self._touched.setdefault(job, LOOK)
+        part = self._found[: -BATCH - 1 : -1]
+        del self._found[-BATCH:]
+        # What happened since is not for an older reading to overwrite, and events come before reading.
+        queued = {
+            change.id: self._touched.pop(change.id, LOOK)
+            for change in part
+            if change.id in self._touched or not self._follows(change)
+        }
+        if queued:
+            self._look_at(queued)
+        self._tell([change for change in part if change.id not in self._later])
+        if not self._found and not (self._lists_only and self._touched):
+            self._end(self._outcome)
 
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    def _follows(self, change: Change) -> bool:
+        """Whether events tell of the document of the job, as far as they can."""
+        source = self._source
+        if source is None or not self._documents or self._unfollowed or change.record is None:
+            return True
+        return source.follows(change.id)
 
+    def _end(self, outcome: Outcome) -> None:
+        """Put down what came of a comparison and when the next is due."""
+        now_s = time.monotonic()
+        self._outcome = None
+        found = len(outcome.findings.changes)
+        self._last = {
+            "time_s": time.time() - (now_s - outcome.begun_s),
+            "duration_s": now_s - outcome.begun_s,
+            "documents": outcome.documents,
+            "changes": found,
+            "pending": len(outcome.findings.pending),
+            "error": outcome.error,
+        }
+        if outcome.error:
+            self._compare_later()
+        elif outcome.documents:
+            self._following = True
+        self._next_full_s = now_s + REVALIDATION_S
+        if self._following and not self._told_of_documents():
+            self._next_full_s = now_s + self._document_pace.looked(changed=found > 0, cost_s=outcome.cost_s)
+        self._comparisons.end(outcome)
 
-def _file_system_type(path: str) -> str:
-    """Name the type of the file system that *path*, or the nearest directory above it that exists, is on.
-
-    Empty where it cannot be told (``/proc`` not mounted, or a device number that only parts of a file system have).
-    """
-    while (identity := _identity(path)) is None and os.path.dirname(path) != path:
-        path = os.path.dirname(path)
-    if identity is None:
-        return ""
-    device = f"{os.major(identity[0])}:{os.minor(identity[0])}"
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                fields = line.split(" ")
-                if fields[2] == device:
-                    return fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
-        pass
-    return ""
+    def _tell(self, changes: Sequence[Change]) -> None:
+        if not changes or self._stopping.is_set():
+            return
+        self._changed = True
+        try:
+            self._on_changes(changes)
+        except Exception:
+            log.exception("%d changes could not be applied; comparing again", len(changes))
+            self._compare_later()

@@ -6,47 +6,18 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sigfs.model.statepoint import statepoint_id
-from sigfs.model.types import Change, JobId, Record
+from sigfs.model.types import JobId
 from sigfs.model.workspace import Workspace
-from sigfs.watch import WorkspaceWatcher, watcher
+from sigfs.watch import WorkspaceWatcher, inotify, watcher
 from tests.support.wait import wait_until
-
-SP_FILE = "signac_statepoint.json"
-
-
-class Receiver:
-    """Keeps what it is told, as an index would."""
-
-    def __init__(self) -> None:
-        self.records: dict[JobId, Record] = {}
-        self.batches: list[Sequence[Change]] = []
-        self.trouble: list[Exception] = []  # raised by the next calls
-        self.threads: set[int] = set()
-
-    def __call__(self, changes: Sequence[Change]) -> None:
-        self.threads.add(threading.get_ident())
-        assert changes, "an empty batch"
-        if self.trouble:
-            raise self.trouble.pop()
-        self.batches.append(changes)
-        for change in changes:
-            if change.record is None:
-                self.records.pop(change.id, None)
-            else:
-                self.records[change.id] = change.record
-
-    def known(self) -> set[JobId]:
-        return set(self.records)
-
-    def values(self) -> list[object]:
-        return sorted(record.statepoint["a"] for record in self.records.values() if record.statepoint)  # type: ignore[type-var]
+from tests.unit.watch.modes import use_mode
+from tests.unit.watch.receiver import SP_FILE, Receiver, create_many, write_later
 
 
 @pytest.fixture
@@ -56,48 +27,24 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def receiver() -> Receiver:
-    return Receiver()
+def receiver(workspace: Workspace) -> Receiver:
+    return Receiver(workspace)
 
 
-@pytest.fixture(params=["inotify", "polling"])
+@pytest.fixture(params=["fanotify", "inotify", "polling"])
 def watching(
     request: pytest.FixtureRequest, workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[WorkspaceWatcher]:
-    """A started watcher, in both modes."""
+    """A started watcher, in each mode."""
+    use_mode(request.param, monkeypatch, workspace.path)
     monkeypatch.setattr(watcher, "POLL_S", 0.02)
     monkeypatch.setattr(watcher, "IDENTITY_S", 0.05)
     monkeypatch.setattr(watcher, "RETRY_S", 0.02)
-    if request.param == "polling":
-        monkeypatch.setattr(watcher, "REMOTE_FILE_SYSTEMS", {watcher._file_system_type(workspace.path)})
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     assert made.mode == request.param
     yield made
     made.stop()
-
-
-def write_later(workspace: Workspace, statepoint: dict[str, object]) -> Callable[[], None]:
-    """Make the directory of a job as signac does while it migrates one; the returned call writes the state point."""
-    path = os.path.join(workspace.path, statepoint_id(statepoint))
-    os.mkdir(path)
-
-    def finish() -> None:
-        with open(os.path.join(path, "._tmp"), "w", encoding="utf-8") as file:
-            json.dump(statepoint, file)
-        os.rename(os.path.join(path, "._tmp"), os.path.join(path, SP_FILE))
-
-    return finish
-
-
-def create_many(path: str, numbers: range) -> None:
-    """Run in another process: make jobs in the plainest way there is."""
-    for number in numbers:
-        statepoint = {"a": number}
-        job = os.path.join(path, statepoint_id(statepoint))
-        os.mkdir(job)
-        with open(os.path.join(job, SP_FILE), "w", encoding="utf-8") as file:
-            json.dump(statepoint, file)
 
 
 def test_a_job_created_below_is_told(watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver) -> None:
@@ -230,32 +177,6 @@ def test_a_storm_of_removals_is_told_completely(
     wait_until(lambda: not receiver.records)
 
 
-def test_an_overflow_of_the_event_queue_loses_nothing(
-    workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = workspace.create({"a": -1})
-    kept = workspace.create({"a": -2})
-    made = WorkspaceWatcher(workspace, receiver, receiver.known)
-    made.open()
-    receiver.records = {gone: workspace.read(gone), kept: workspace.read(kept)}
-    create_many(workspace.path, range(20))
-    shutil.rmtree(os.path.join(workspace.path, gone))
-    real = watcher.parse_events
-    told = []
-
-    def overflown(data: bytes) -> list[object]:
-        told.append(len(real(data)))
-        return [real(data)[0]._replace(wd=-1, mask=int(watcher.flags.Q_OVERFLOW), name="")]
-
-    monkeypatch.setattr(watcher, "parse_events", overflown)
-    made.start()
-    try:
-        wait_until(lambda: receiver.values() == [-2, *range(20)])
-    finally:
-        made.stop()
-    assert told[0] > 20
-
-
 def test_a_missing_workspace_is_noticed_when_it_appears(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
 ) -> None:
@@ -285,13 +206,12 @@ def test_a_workspace_swapped_for_another_is_noticed(
     wait_until(lambda: receiver.values() == [2, 3])
 
 
-def test_a_workspace_below_a_renamed_directory_is_noticed(
-    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_workspace_below_a_renamed_directory_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "IDENTITY_S", 0.05)
     monkeypatch.setattr(watcher, "POLL_S", 0.05)
     (tmp_path / "p" / "workspace").mkdir(parents=True)
     workspace = Workspace(str(tmp_path / "p" / "workspace"))
+    receiver = Receiver(workspace)
     workspace.create({"a": 1})
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
@@ -364,17 +284,18 @@ def test_a_known_job_without_its_state_point_file_stays(
 def test_many_pending_directories_share_a_bounded_number_of_watches(
     workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "MAX_PENDING_WATCHES", 3)
+    use_mode("inotify", monkeypatch, workspace.path)
+    monkeypatch.setattr(inotify, "MAX_PENDING_WATCHES", 3)
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     try:
         finishing = [write_later(workspace, {"a": number}) for number in range(10)]
         wait_until(lambda: len(made._pending) == 10)
-        assert made._pending.watches == 3
+        assert made.status()["watches"] == 1 + 3
         for finish in finishing:
             finish()
         wait_until(lambda: receiver.values() == list(range(10)))
-        assert made._pending.watches == 0
+        wait_until(lambda: made.status()["watches"] == 1)
     finally:
         made.stop()
 
@@ -386,8 +307,8 @@ def test_without_watches_it_polls(
     def refuse(self: object, path: str, mask: int) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(watcher.INotify, "add_watch", refuse)
-    monkeypatch.setattr(watcher, "POLL_S", 0.02)
+    use_mode("inotify", monkeypatch, workspace.path)
+    monkeypatch.setattr(inotify.INotify, "add_watch", refuse)
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     try:
