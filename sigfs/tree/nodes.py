@@ -1,6 +1,6 @@
 """The places of a tree: frozen, hashable, independent of any moment.
 
-A node says what has been asked for on the way to it, not what is there: that follows from a snapshot.
+A node says what has been asked for on the way to it, not what is there: that follows from the index.
 """
 
 from __future__ import annotations

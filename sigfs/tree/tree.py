@@ -2,22 +2,24 @@
 
 Owned here: the two rules of the path language. Listing is a decision tree, so that a walk ends and meets every job
 exactly once (I9); lookup resolves more than is listed: any key in any order, operators, other spellings. Everything
-is a pure function of (node, name, snapshot): no state, no lock, no side effect.
+is a pure function of (node, name, table): no state, no lock, no side effect. Whoever calls holds the index's lock for
+reading for as long as it uses the table and the selections that come out of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Literal, TypeAlias, assert_never, get_args
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Final, Literal, NamedTuple, TypeAlias, assert_never, get_args
 
 from sigfs.errors import QuerySyntaxError
-from sigfs.index import Selection, Snapshot
-from sigfs.model.types import JobId
+from sigfs.index import Selection, Table, is_subset
+from sigfs.model.types import JobId, Json
 from sigfs.query import needs_documents
 from sigfs.query.expr import EVERYTHING, And, Compare, Exists, Expr, Field, Op, Or, Space, Value
 from sigfs.query.path import key_name, parse_key, parse_operand, value_name
 from sigfs.query.values import has_nan
+from sigfs.tree.facts import Branch, branch_of, is_job_id
 from sigfs.tree.names import may_be_shortened, shorten
 from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Node, QueryNode, VirtualNode
 
@@ -26,6 +28,26 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _ABSENT = "false"  # the one entry of KEY@exists/
 _ASKS_NO_KEY = ("$exists", "$and", "$or", "$not")  # these hold for jobs without the key, too
+
+# A walk, and whoever tells the kernel of changes, parses the same few names again and again.
+_PARSED_LIMIT: Final = 4096
+_parse_key = lru_cache(_PARSED_LIMIT)(parse_key)
+_parse_operand = lru_cache(_PARSED_LIMIT)(parse_operand)
+
+
+class Found(NamedTuple):
+    """What a name leads to.
+
+    Attributes:
+        node: the place.
+        branch: which jobs of the directory's selection the answer depends on: those for which ``Facts.branch`` gives
+            the same; None: any of them.
+        jobs: the selection of *node* if that is virtual; to be used like the table it comes from.
+    """
+
+    node: Node
+    branch: Branch
+    jobs: Selection
 
 
 class Tree:
@@ -51,52 +73,59 @@ class Tree:
         """The view's top directory. Always virtual: a lone job without any key is listed by its id."""
         return QueryNode(self.filter.terms if isinstance(self.filter, And) else (self.filter,))
 
-    def child(self, node: VirtualNode, name: str, snapshot: Snapshot) -> Node | None:
-        """Find what *name* leads to in *node*.
+    def child(self, node: VirtualNode, name: str, table: Table) -> Node | None:
+        """Find what *name* leads to in *node*; None as for ``find``."""
+        found = self.find(node, name, table)
+        return None if found is None else found.node
+
+    def find(self, node: VirtualNode, name: str, table: Table, jobs: Selection | None = None) -> Found | None:
+        """Find what *name* leads to in *node*, and what that depends on.
 
         None is an answer: the name says nothing, or nothing that holds for any job.
 
         Args:
             name: one component as the kernel gives it.
+            jobs: what ``selection`` gives for *node*, if it is known.
         Complexity: O(values of the key at hand); independent of the number of jobs.
         """
+        if jobs is None:
+            jobs = self.selection(node, table)
         match node:
             case QueryNode():
-                return self._child_of_query(node, name, snapshot)
+                return self._find_in_query(node, name, jobs, table)
             case KeyNode():
-                return self._child_of_key(node, name, snapshot)
+                return self._find_value(node, name, jobs, table)
             case JobsNode():
-                return _job_among(self._jobs(node.parent, snapshot), name, snapshot)
+                job = _job_among(jobs, name, table)
+                return None if job is None else Found(job, job.id, jobs)
             case _:
                 assert_never(node)
 
-    def names(self, node: VirtualNode, snapshot: Snapshot) -> Sequence[str]:
-        """List *node*: names of directories, each once; empty where no job is left.
+    def names(self, node: VirtualNode, table: Table) -> Iterator[str]:
+        """List *node*: names of directories, each once; none where no job is left.
+
+        What is listed is decided now; a name is spelled when the iterator comes to it, which needs no *table* any more.
 
         Complexity: O(v log v) in the values v of the key at hand; O(jobs) where jobs are listed by id.
         """
+        jobs = self.selection(node, table)
         match node:
             case QueryNode():
-                jobs = self._jobs(node, snapshot)
-                field = self._next_key(node, snapshot)
+                field = self._next_key(jobs, node.pinned, table)
                 if field is None:
-                    return snapshot.ids(jobs)
+                    return iter(table.ids(jobs))
                 names = [shorten(key_name(field))]
-                if not jobs.issubset(snapshot.having(field)):
+                if not is_subset(jobs, table.having(field)):
                     names.append(shorten(key_name(field), "@exists"))
-                return names
-            case KeyNode(parent, field, ""):
-                jobs = self._jobs(parent, snapshot)
-                if field.space is Space.ID:
-                    return snapshot.ids(jobs)
-                # dict: two long values may share a shortened name
-                return list(dict.fromkeys(shorten(value_name(v)) for v in snapshot.values(field, jobs)))
-            case KeyNode(parent, field, "$exists"):
-                return [_ABSENT] if snapshot.select(Exists(field, present=False), self._jobs(parent, snapshot)) else []
+                return iter(names)
+            case KeyNode(_, field, ""):
+                return iter(table.ids(jobs)) if field.space is Space.ID else _spell(table.values(field, jobs))
+            case KeyNode(_, field, "$exists"):
+                return iter([_ABSENT] if table.select(Exists(field, present=False), jobs) else [])
             case KeyNode():
-                return []
-            case JobsNode(parent):
-                return snapshot.ids(self._jobs(parent, snapshot))
+                return iter(())
+            case JobsNode():
+                return iter(table.ids(jobs))
             case _:
                 assert_never(node)
 
@@ -112,9 +141,38 @@ class Tree:
             case _:
                 assert_never(node)
 
-    def jobs(self, node: VirtualNode, snapshot: Snapshot) -> Selection:
+    def jobs(self, node: VirtualNode, table: Table) -> Selection:
         """Give the jobs that lie below *node*."""
-        return snapshot.select(self.query(node))
+        jobs = self.selection(node, table)
+        if isinstance(node, KeyNode) and _asks_key(node):
+            return jobs & (table.having(node.field) | table.having_mapping(node.field))
+        return jobs
+
+    def selection(self, node: VirtualNode, table: Table) -> Selection:
+        """Give the jobs of the query that *node* is, or hangs off: all that its names can depend on."""
+        return table.select(node.query if isinstance(node, QueryNode) else node.parent.query)
+
+    def listed_keys(self, table: Table) -> tuple[Field, ...]:
+        """Give the keys of the view in canonical order: fewest distinct values first, then by name.
+
+        As long as these and the names of values (``Table.values``) are the same, what a directory says depends on the
+        jobs in its ``selection`` alone.
+
+        Complexity: O(keys), with a filter O(values); once per generation.
+        """
+
+        def compute() -> tuple[Field, ...]:
+            view = self.selection(self.root, table)
+            lists_constants = self.layout == "full" or len(view) == 1
+            counts = ((table.count_values(field, view), field) for field in table.fields(Space.SP))
+            ranked = sorted(
+                (count, field)
+                for count, field in counts
+                if count > 1 or (count and (lists_constants or not table.is_constant(field, view)))
+            )
+            return tuple(field for _, field in ranked)
+
+        return table.cached(("listed keys", self.layout, self.filter), compute)
 
     def reads_documents(self, node: VirtualNode, name: str = "") -> bool:
         """Tell whether what *node* and *name* in it lead to depends on documents."""
@@ -123,12 +181,12 @@ class Tree:
         try:
             match node:
                 case QueryNode() if name:
-                    return parse_key(name)[0].space is Space.DOC
+                    return _parse_key(name)[0].space is Space.DOC
                 case KeyNode(_, field, operator):
                     return field.space is Space.DOC or (
                         operator in _ASKS_NO_KEY
                         and bool(name)
-                        and needs_documents(parse_operand(field, operator, name))
+                        and needs_documents(_parse_operand(field, operator, name))
                     )
                 case _:
                     return False
@@ -137,92 +195,112 @@ class Tree:
 
     # How a query is arranged
 
-    def _jobs(self, node: QueryNode, snapshot: Snapshot) -> Selection:
-        return snapshot.select(node.query)
-
-    def _next_key(self, node: QueryNode, snapshot: Snapshot) -> Field | None:
+    def _next_key(self, jobs: Selection, pinned: frozenset[Field], table: Table) -> Field | None:
         """Give the key to list: the first in canonical order that is not settled and that some job has.
 
         Not one at which some job has a mapping with deeper keys (``a`` beside ``a.b``): it has that key, though no
         value of it, and would be below neither ``a/`` nor ``a@exists/false``. Deeper keys tell those jobs apart first.
         """
-        jobs = self._jobs(node, snapshot)
-        for field in self._listed_keys(snapshot):
-            having = snapshot.having(field)
-            if (
-                field not in node.pinned
-                and jobs.intersect(having)
-                and not jobs.intersect(snapshot.having_mapping(field) - having)
-            ):
-                return field
+        for field in self.listed_keys(table):
+            if field in pinned:
+                continue
+            having = table.having(field)
+            if jobs.intersect(having):
+                mappings = table.having_mapping(field)
+                if not jobs.intersect(mappings) or not jobs.intersect(table.having_mapping_only(field)):
+                    return field
         return None
-
-    def _listed_keys(self, snapshot: Snapshot) -> tuple[Field, ...]:
-        """Give the keys of the view in canonical order: fewest distinct values first, then by name."""
-
-        def compute() -> tuple[Field, ...]:
-            view = self._jobs(self.root, snapshot)
-            lists_constants = self.layout == "full" or len(view) == 1
-            ranked = sorted(
-                (snapshot.count_values(field, view), field)
-                for field in snapshot.fields()
-                if view.intersect(snapshot.having(field)) and (lists_constants or not snapshot.is_constant(field, view))
-            )
-            return tuple(field for _, field in ranked)
-
-        return snapshot.cached(("listed keys", self.layout, self.filter), compute)
 
     # What a name leads to
 
-    def _child_of_query(self, node: QueryNode, name: str, snapshot: Snapshot) -> Node | None:
-        jobs = self._jobs(node, snapshot)
+    def _find_in_query(self, node: QueryNode, name: str, jobs: Selection, table: Table) -> Found | None:
         if not jobs:
             return None
         if name == ".jobs":
-            return JobsNode(node)
+            return Found(JobsNode(node), None, jobs)
         if name == ".job":
-            return JobNode(snapshot.ids(jobs)[0]) if len(jobs) == 1 else None
-        if self._next_key(node, snapshot) is None and (job := _job_among(jobs, name, snapshot)):
-            return job
-        key = self._key(node, name, snapshot)
-        return key if key and self.jobs(key, snapshot) else None
+            return Found(JobNode(table.ids(jobs)[0]), None, jobs) if len(jobs) == 1 else None
+        job = _job_among(jobs, name, table)
+        if job is not None and self._next_key(jobs, node.pinned, table) is None:
+            return Found(job, None, jobs)
+        key = self._key(node, name, jobs, table)
+        return Found(key, None, jobs) if key and _some_have(key, jobs, table) else None
 
-    def _key(self, node: QueryNode, name: str, snapshot: Snapshot) -> KeyNode | None:
+    def _key(self, node: QueryNode, name: str, jobs: Selection, table: Table) -> KeyNode | None:
         base, at, operator = name.partition("@")
         try:
             if may_be_shortened(base):
-                for field in snapshot.fields():
+                for field in table.fields(Space.SP):
                     if shorten(key_name(field), at + operator) == name:
-                        return KeyNode(node, field, parse_key(f"key{at}{operator}")[1])
-            return KeyNode(node, *parse_key(name))
+                        key = KeyNode(node, field, _parse_key(f"key{at}{operator}")[1])
+                        if _some_have(key, jobs, table):
+                            return key
+            return KeyNode(node, *_parse_key(name))
         except QuerySyntaxError:
             return None
 
-    def _child_of_key(self, node: KeyNode, name: str, snapshot: Snapshot) -> Node | None:
-        parent, field = node.parent, node.field
+    def _find_value(self, node: KeyNode, name: str, jobs: Selection, table: Table) -> Found | None:
+        field = node.field
         if node.operator == "" and may_be_shortened(name):
-            meant = (v for v in snapshot.values(field, self._jobs(parent, snapshot)) if shorten(value_name(v)) == name)
+            meant = (v for v in table.values(field, jobs) if shorten(value_name(v)) == name)
             terms = tuple(Compare(field, Op.IS if has_nan(value) else Op.EQ, Value(value)) for value in meant)
+            if len(terms) == 1:
+                return self._descend(node.parent, terms[0], field, _branch(terms[0], node), jobs, table)
             if terms:
-                return self._descend(parent, terms[0] if len(terms) == 1 else Or(terms), field, snapshot)
+                return self._descend(node.parent, Or(terms), field, None, jobs, table)
         try:
-            term = parse_operand(field, node.operator, name)
+            term = _parse_operand(field, node.operator, name)
         except QuerySyntaxError:
             return None
         settles = isinstance(term, Compare) and term.op in (Op.EQ, Op.IS)
         pinned = field if settles or term == Exists(field, present=False) else None
-        return self._descend(parent, term, pinned, snapshot)
+        branch = None if may_be_shortened(name) else _branch(term, node)
+        return self._descend(node.parent, term, pinned, branch, jobs, table)
 
-    def _descend(self, node: QueryNode, term: Expr, pinned: Field | None, snapshot: Snapshot) -> Node | None:
-        deeper = QueryNode((*node.terms, term), node.pinned | {pinned} if pinned else node.pinned)
-        jobs = self._jobs(deeper, snapshot)
+    def _descend(
+        self, node: QueryNode, term: Expr, pinned: Field | None, branch: Branch, jobs: Selection, table: Table
+    ) -> Found | None:
+        # An equality is quickly answered for all jobs; anything else may be quicker for few.
+        jobs = table.select(term) & jobs if pinned else table.select(term, jobs)
         if not jobs:
             return None
-        if len(jobs) == 1 and self._next_key(deeper, snapshot) is None:
-            return JobNode(snapshot.ids(jobs)[0])
-        return deeper
+        settled = node.pinned | {pinned} if pinned else node.pinned
+        if len(jobs) == 1 and self._next_key(jobs, settled, table) is None:
+            return Found(JobNode(table.ids(jobs)[0]), branch, jobs)
+        return Found(QueryNode((*node.terms, term), settled), branch, jobs)
 
 
-def _job_among(jobs: Selection, name: str, snapshot: Snapshot) -> JobNode | None:
-    number = snapshot.number(name)
+def _asks_key(node: KeyNode) -> bool:
+    """Tell whether only jobs that have the key can lie below it."""
+    return node.operator not in _ASKS_NO_KEY and node.field.space is not Space.ID
+
+
+def _some_have(node: KeyNode, jobs: Selection, table: Table) -> bool:
+    if not _asks_key(node):
+        return bool(jobs)
+    return jobs.intersect(table.having(node.field)) or jobs.intersect(table.having_mapping(node.field))
+
+
+def _branch(term: Expr, node: KeyNode) -> Branch:
+    if not isinstance(term, Compare) or term.field != node.field or term.op not in (Op.EQ, Op.IS):
+        return None
+    if node.field.space is Space.ID:
+        return term.value.json if is_job_id(term.value.json) else None
+    return branch_of(term.value.json)
+
+
+def _spell(values: Sequence[Json]) -> Iterator[str]:
+    shortened = set()
+    for value in values:
+        whole = value_name(value)
+        name = shorten(whole)
+        if name != whole:  # two long values may share a shortened name, but nothing else does
+            if name in shortened:
+                continue
+            shortened.add(name)
+        yield name
+
+
+def _job_among(jobs: Selection, name: str, table: Table) -> JobNode | None:
+    number = table.number(name)
     return JobNode(JobId(name)) if number is not None and number in jobs else None

@@ -25,10 +25,10 @@ import xxhash
 from sigfs.vfs.types import ROOT, FsError, Inode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sigfs.model.types import JobId
-    from sigfs.tree import VirtualNode
+    from sigfs.tree import Branch, VirtualNode
     from sigfs.vfs.backing import Descriptor
 
 LOCATIONS_LIMIT: Final = 8
@@ -63,23 +63,38 @@ class TreeDirectory(_Node):
     Attributes:
         place: what the tree calls it.
         st_ino: the number programs see: a hash of the view path, so that it outlives the node.
+        branch: which jobs of the directory above its name depends on, as ``tree.Found`` says.
+        reads_documents: whether what its name leads to depends on documents.
+        below: the directories in it that there are nodes of, attached or not, by branch; several of one branch are in
+            a tuple. None while there are none.
+        below_any: those that depend on any of the jobs.
     """
 
     parent: Inode
     name: str
     place: VirtualNode
     st_ino: int
+    branch: Branch = field(default=None, kw_only=True)
+    reads_documents: bool = field(default=False, kw_only=True)
+    below: dict[Branch, Directory | tuple[Directory, ...]] | None = field(default=None, kw_only=True, repr=False)
+    below_any: dict[Inode, Directory] | None = field(default=None, kw_only=True, repr=False)
 
 
 @dataclass(slots=True, eq=False)
 class DiskDirectory(_Node):
-    """A job directory (``job`` is its id; its name on disk) or a directory below one (``job`` is None)."""
+    """A job directory (``job`` is its id; its name on disk) or a directory below one (``job`` is None).
+
+    Attributes:
+        branch, reads_documents: of a job directory, as of a ``TreeDirectory``.
+    """
 
     parent: Inode
     name: str
     dev: int
     ino: int
     job: JobId | None
+    branch: Branch = field(default=None, kw_only=True)
+    reads_documents: bool = field(default=False, kw_only=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +133,38 @@ def is_same(node: DiskDirectory | File, found: os.stat_result) -> bool:
     return (found.st_ino, found.st_dev, stat.S_IFMT(found.st_mode)) == (node.ino, node.dev, kind)
 
 
+def _hang(node: Directory, parent: TreeDirectory) -> None:
+    if node.branch is None:
+        if parent.below_any is None:
+            parent.below_any = {}
+        parent.below_any[node.inode] = node
+        return
+    if parent.below is None:
+        parent.below = {}
+    beside = parent.below.get(node.branch)
+    if beside is None:
+        parent.below[node.branch] = node
+    else:
+        parent.below[node.branch] = (*_group(beside), node)
+
+
+def _unhang(node: Directory, parent: TreeDirectory) -> None:
+    if node.branch is None:
+        assert parent.below_any is not None
+        del parent.below_any[node.inode]
+        return
+    assert parent.below is not None
+    left = tuple(other for other in _group(parent.below[node.branch]) if other is not node)
+    if left:
+        parent.below[node.branch] = left
+    else:
+        del parent.below[node.branch]
+
+
+def _group(beside: Directory | tuple[Directory, ...]) -> tuple[Directory, ...]:
+    return beside if isinstance(beside, tuple) else (beside,)
+
+
 class Inodes:
     """The table. Any thread may call any method; each is atomic.
 
@@ -125,16 +172,22 @@ class Inodes:
     lock something else, and no system call is made except that a descriptor may be closed.
     """
 
-    def __init__(self, root: VirtualNode) -> None:
-        """Begin with the root, which needs no reference to live."""
+    def __init__(self, root: VirtualNode, *, reads_documents: bool = False) -> None:
+        """Begin with the root, which needs no reference to live.
+
+        Args:
+            reads_documents: as in ``TreeDirectory``.
+        """
         self.on_drop: Callable[[Inode], None] = lambda _: None  # told of each directory that is dropped, lock held
         self._lock = threading.Lock()
         self._last = int(ROOT)  # ids are counted up and never given again (I4)
-        self._nodes: dict[Inode, Node] = {ROOT: TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"))}
+        top = TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"), reads_documents=reads_documents)
+        self._nodes: dict[Inode, Node] = {ROOT: top}
         # (parent, name) -> the directory that a lookup finds there; attached nodes only, without the root
         self._directories: dict[tuple[Inode, str], Directory] = {}
         # (st_dev, st_ino) -> the file; attached nodes only
         self._files: dict[tuple[int, int], File] = {}
+        self._documents = int(reads_documents)  # nodes that depend on documents
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -156,10 +209,33 @@ class Inodes:
         """Give the file node that has the number of *found*. It may be another file: see ``file``."""
         return self._files.get((found.st_dev, found.st_ino))
 
-    def directories(self) -> list[tuple[Directory, int]]:
-        """List the attached directories and their lookup counts at one moment. Complexity: O(nodes)."""
+    @property
+    def reads_documents(self) -> bool:
+        """Whether what some node stands for depends on documents."""
+        return self._documents > 0
+
+    @property
+    def root(self) -> TreeDirectory:
+        """The view's top directory."""
+        root = self._nodes[ROOT]
+        assert isinstance(root, TreeDirectory)
+        return root
+
+    def below(self, node: TreeDirectory, branches: Iterable[Branch] | None = None) -> list[Directory]:
+        """List the nodes of directories in *node*, attached or not: all, or those that some branches concern.
+
+        Complexity: O(those listed + branches).
+        """
         with self._lock:
-            return [(node, node.lookups) for node in self._directories.values()]
+            found = list((node.below_any or {}).values())
+            if node.below:
+                groups = node.below.values() if branches is None else map(node.below.get, branches)
+                for group in groups:
+                    if isinstance(group, tuple):
+                        found += group
+                    elif group is not None:
+                        found.append(group)
+            return found
 
     @property
     def last(self) -> Inode:
@@ -168,18 +244,31 @@ class Inodes:
 
     # Taking references
 
-    def tree_directory(self, parent: TreeDirectory, name: str, place: VirtualNode) -> TreeDirectory:
+    def tree_directory(
+        self,
+        parent: TreeDirectory,
+        name: str,
+        place: VirtualNode,
+        branch: Branch = None,
+        *,
+        reads_documents: bool = False,
+    ) -> TreeDirectory:
         """Give the node of a virtual directory, with one more reference.
 
         If *name* led to something else before, that node is detached and a new one made.
+
+        Args:
+            branch, reads_documents: as in ``TreeDirectory``.
         """
         key = (parent.inode, name)
         with self._lock:
             node = self._directories.get(key)
             if not isinstance(node, TreeDirectory) or node.place != place:
                 self._detach_directory(node)
-                node = TreeDirectory(self._next(), *key, place, tree_ino(parent.st_ino, name))
+                st_ino = tree_ino(parent.st_ino, name)
+                node = TreeDirectory(self._next(), *key, place, st_ino, branch=branch, reads_documents=reads_documents)
                 self._attach_directory(node)
+            self._move_branch(node, branch)
             node.lookups += 1
             return node
 
@@ -189,7 +278,9 @@ class Inodes:
         name: str,
         found: os.stat_result,
         job: JobId | None = None,
+        branch: Branch = None,
         *,
+        reads_documents: bool = False,
         made_after: Inode | None = None,
     ) -> DiskDirectory:
         """Give the node of a directory on disk, with one more reference.
@@ -197,6 +288,7 @@ class Inodes:
         Args:
             found: what is on the disk; decides whether a node known at this path is the same directory.
             job: the job whose directory it is; None for a directory below.
+            branch, reads_documents: as in ``DiskDirectory``.
             made_after: the directory has just been made, when this was the latest node id: an older node stands for
                 one that is gone.
         """
@@ -210,8 +302,17 @@ class Inodes:
                 or (made_after is not None and node.inode <= made_after)
             ):
                 self._detach_directory(node)
-                node = DiskDirectory(self._next(), *key, found.st_dev, found.st_ino, job)
+                node = DiskDirectory(
+                    self._next(),
+                    *key,
+                    found.st_dev,
+                    found.st_ino,
+                    job,
+                    branch=branch,
+                    reads_documents=reads_documents,
+                )
                 self._attach_directory(node)
+            self._move_branch(node, branch)
             node.lookups += 1
             return node
 
@@ -332,6 +433,18 @@ class Inodes:
         parent.children += 1
         self._nodes[node.inode] = node
         self._directories[node.parent, node.name] = node
+        self._documents += node.reads_documents
+        if isinstance(parent, TreeDirectory):
+            _hang(node, parent)
+
+    def _move_branch(self, node: Directory, branch: Branch) -> None:
+        """Let *node* hang by *branch*: a shortened name may mean the same by another way."""
+        if node.branch != branch:
+            parent = self._nodes[node.parent]
+            assert isinstance(parent, TreeDirectory)
+            _unhang(node, parent)
+            node.branch = branch
+            _hang(node, parent)
 
     def _detach_directory(self, node: Directory | None) -> None:
         if node is not None and node.attached:
@@ -409,6 +522,10 @@ class Inodes:
             else:
                 self._detach_directory(node)
                 above = [node.parent]
+                self._documents -= node.reads_documents
+                parent_node = self._nodes[node.parent]
+                if isinstance(parent_node, TreeDirectory):
+                    _unhang(node, parent_node)
                 self.on_drop(node.inode)
             node.attached = False
             node.pin = None
@@ -456,5 +573,16 @@ class Inodes:
             for inode, node in self._nodes.items():
                 assert node.children == children.get(inode, 0), f"node {inode} counts {node.children} children"
             assert opens.keys() <= self._nodes.keys(), "a handle is open on a node that was dropped"
+            hung = {
+                node.inode
+                for parent in self._nodes.values()
+                if isinstance(parent, TreeDirectory)
+                for group in (*(parent.below or {}).values(), tuple((parent.below_any or {}).values()))
+                for node in _group(group)
+                if node.parent == parent.inode
+            }
+            directories = [n for n in self._nodes.values() if not isinstance(n, File) and n.inode != ROOT]
+            assert hung == {n.inode for n in directories if isinstance(self._nodes[n.parent], TreeDirectory)}
+            assert self._documents == sum(node.reads_documents for node in (self.root, *directories))
             attached = sum(node.attached for node in self._nodes.values()) - 1  # the root is in no other map
             assert attached == len(self._directories) + len(self._files)

@@ -1,7 +1,8 @@
 """``Operations``: what a mounted project does when asked, in POSIX terms and independent of any FUSE binding.
 
 Owned here: which request means what in a virtual directory and what in a job directory. ``inodes`` keeps the nodes,
-``backing`` the way to the disk, ``files`` the calls on open files. Called by a transport, from any number of threads;
+``invalidation`` says what a change makes of them, ``backing`` keeps the way to the disk, ``files`` the calls on open
+files. Called by a transport, from any number of threads;
 no lock is held across a system call, a call of the tree, or a notification (I6).
 
 The server that runs this must have a umask of 0: modes are made exact here.
@@ -11,11 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import json
 import logging
 import os
 import stat
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -27,13 +31,13 @@ from sigfs.vfs.backing import Backing, Descriptor
 from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.files import OpenFiles
 from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
+from sigfs.vfs.invalidation import Invalidation
 from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError
-from sigfs.watch.documents import DocumentPoller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from sigfs.index import Index, Snapshot
+    from sigfs.index import Index
     from sigfs.model.types import Change, JobId
     from sigfs.model.workspace import Workspace
     from sigfs.tree import Tree
@@ -46,7 +50,42 @@ log = logging.getLogger(__name__)
 # aligned), O_NOATIME (needs the owner), O_NONBLOCK, O_NOCTTY (regular files only).
 _OPEN_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 
-_LISTING = list[tuple[str, int, int]]  # name, S_IFMT part of the mode, st_ino or 0
+_TREE_TIMEOUT_S: Final = 3600.0
+"""How long the kernel may keep a name of a virtual directory, about which it is told when that leads elsewhere."""
+
+_REPEAT_S: Final = 1.0
+"""After how long the kernel is told once more. An answer to its question whether a name still leads where it led may
+be overtaken by the word that it does not: then the kernel would keep the name. Not longer than this."""
+
+
+_Entry = str | tuple[str, int, int]
+"""The name of an entry of a virtual directory; of one on disk, name, S_IFMT part of the mode and st_ino."""
+
+
+class _Listing:
+    """What ``readdir`` reads: entries come in as it advances, and keep their positions (I5)."""
+
+    def __init__(self, entries: Iterator[_Entry]) -> None:
+        """List *entries*, as far as anybody comes."""
+        self._lock = threading.Lock()  # guards the two below; nothing else is locked meanwhile
+        self._rest = entries
+        self._read: list[_Entry] = []
+
+    def starting(self, position: int) -> Iterator[DirEntry]:
+        """Yield the entries from *position* on."""
+        while (entry := self._at(position)) is not None:
+            position += 1
+            if isinstance(entry, str):
+                yield DirEntry(entry, position, stat.S_IFDIR, 0)
+            else:
+                yield DirEntry(entry[0], position, *entry[1:])
+
+    def _at(self, position: int) -> _Entry | None:
+        read = self._read
+        if position >= len(read):
+            with self._lock:
+                read += itertools.islice(self._rest, position + 1 - len(read))
+        return read[position] if position < len(read) else None
 
 
 @dataclass(slots=True, eq=False)
@@ -55,12 +94,12 @@ class _OpenDirectory:
 
     Attributes:
         descriptor: of a directory on disk, opened for reading; None for a virtual one.
-        listing: what ``readdir`` reads, so that positions stay what they are (I5); None before the first call.
+        listing: what ``readdir`` reads; None before the first call.
     """
 
     node: Directory
     descriptor: Descriptor | None
-    listing: _LISTING | None = None
+    listing: _Listing | None = None
 
 
 class _NobodyToTell:
@@ -85,7 +124,8 @@ class Operations(OpenFiles):
     below lets it do as that user only (``credentials``).
 
     What changes below by other ways than this mount, or inside the mount by another path to the same job, is seen at
-    once where the kernel asks, and after ``entry_timeout_s`` or ``attr_timeout_s`` where it has cached an answer.
+    once where the kernel asks, and after ``entry_timeout_s`` or ``attr_timeout_s`` where it has cached an answer. Names
+    of virtual directories it may keep for long, if it can be told when ``apply`` makes them untrue.
     """
 
     def __init__(
@@ -101,20 +141,24 @@ class Operations(OpenFiles):
         """Wire the parts. Nothing is opened yet; the workspace directory need not exist.
 
         Args:
-            entry_timeout_s: how long the kernel may keep a name.
-            attr_timeout_s: how long it may keep the attributes of what is on the disk.
+            entry_timeout_s: how long the kernel may keep a name that also depends on the disk, or on documents.
+            attr_timeout_s: how long it may keep attributes; those of a virtual directory show the permissions of the
+                workspace directory.
         """
-        super().__init__(Inodes(tree.root), read_only=read_only)
+        super().__init__(Inodes(tree.root, reads_documents=tree.reads_documents(tree.root)), read_only=read_only)
         self._tree = tree
         self._index = index
         self._workspace = workspace
-        self._documents = DocumentPoller(workspace)
+        self._refresh_documents: Callable[[], None] = _nothing
+        self._watch_status: Callable[[], Mapping[str, object]] = dict
         self._read_only = read_only
         self._entry_timeout_s = entry_timeout_s
         self._attr_timeout_s = attr_timeout_s
-        self._tree_timeout_s = 0.0  # until somebody tells the kernel of changes
         self._notifier: Notifier = _NobodyToTell()
         self._can_notify = False
+        self._invalidation = Invalidation(tree, index, self._inodes)
+        self._notifications = 0
+        self._told: deque[tuple[float, list[tuple[Inode, str]]]] = deque()  # when to tell what again; see _REPEAT_S
         self._backing = Backing(workspace, self._inodes)
         self._directories: dict[FileHandle, _OpenDirectory] = {}  # an entry dies with releasedir
         found = self._workspace_stat()
@@ -130,7 +174,21 @@ class Operations(OpenFiles):
         """
         self._notifier = notifier
         self._can_notify = can_notify
-        self._tree_timeout_s = self._entry_timeout_s if can_notify else 0.0
+        if can_notify:
+            self._invalidation.begin()
+
+    def attach_documents(self, refresh: Callable[[], None]) -> None:
+        """Say how to have the documents in the index as they are now, as far as that is possible.
+
+        Args:
+            refresh: called with no lock held before a request is answered that depends on documents. It gives what has
+                changed to ``apply``.
+        """
+        self._refresh_documents = refresh
+
+    def attach_status(self, watch: Callable[[], Mapping[str, object]]) -> None:
+        """Say how to describe the way in which changes below are noticed, for ``user.sigfs.status`` of the root."""
+        self._watch_status = watch
 
     def apply(self, changes: Sequence[Change], *, known_only: bool = False) -> None:
         """Take *changes* into the index, then tell the kernel what it must not believe any longer.
@@ -140,7 +198,7 @@ class Operations(OpenFiles):
 
         Any thread may call it that holds no lock which a notifier may take; the notifier only queues (I6).
 
-        Complexity: O(directories of the tree that the kernel holds), each resolved once again.
+        Complexity: that of ``Index.apply`` and of ``Invalidation.after``.
         """
         delta = self._index.apply(changes, known_only=known_only)
         if not delta.jobs:
@@ -148,16 +206,14 @@ class Operations(OpenFiles):
         self._changed_ns = max(time.time_ns(), self._changed_ns + 1)
         if not self._can_notify:
             return
-        snapshot = self._index.snapshot()
-        removed = {before.id for before, after in delta.jobs if before is not None and after is None}
-        self._notifier.invalidate_inode(ROOT)
-        for node, lookups in self._inodes.directories():
-            if not lookups or (isinstance(node, DiskDirectory) and node.job is None):
-                continue
-            if isinstance(node, TreeDirectory) or node.job in removed:
-                self._notifier.invalidate_inode(node.inode)
-            if self._leads_elsewhere(node, snapshot):
-                self._notifier.invalidate_entry(node.parent, node.name)
+        stale = self._invalidation.after(delta)
+        for inode in stale.inodes:
+            self._notifier.invalidate_inode(inode)
+        entries = list(stale.entries)
+        self._tell(entries)
+        if entries:
+            self._told.append((time.monotonic() + _REPEAT_S, entries))
+        self._notifications += len(stale.inodes)
 
     def close(self) -> None:
         """Close every descriptor, open files and directories included. To be called after the last request."""
@@ -185,15 +241,18 @@ class Operations(OpenFiles):
             assert (held.st_dev, held.st_ino) == (file.node.dev, file.node.ino)
 
     def statistics(self) -> dict[str, int]:
-        """Count what is held at this moment."""
-        snapshot = self._index.snapshot()
+        """Count what is held at this moment, and since the beginning: what the kernel has been told of the tree, and
+        how often all that it holds had to be looked at for that.
+        """
         return {
             "inodes": len(self._inodes),
             "open_files": len(self._files),
             "open_directories": len(self._directories),
             "locks": len(self._locks),
-            "generation": snapshot.generation,
-            "jobs": len(snapshot),
+            "generation": self._index.generation,
+            "jobs": len(self._index),
+            "notifications": self._notifications,
+            "full_passes": self._invalidation.full_passes,
         }
 
     # Names
@@ -520,13 +579,13 @@ class Operations(OpenFiles):
                 what was read then, so that a change in between never skips or repeats an entry (I5).
 
         Returns:
-            The entries from there on. ``ino`` is 0 in a virtual directory.
+            The entries from there on, made when they are asked for. ``ino`` is 0 in a virtual directory.
         """
         directory = self._open_directory(handle)
         listing = directory.listing
         if cookie == 0 or listing is None:
             listing = directory.listing = self._list(directory)
-        return _entries(listing, cookie)
+        return listing.starting(cookie)
 
     def releasedir(self, handle: FileHandle) -> None:
         """Close the directory *handle*."""
@@ -589,8 +648,12 @@ class Operations(OpenFiles):
     def _tree_attribute(self, node: TreeDirectory, name: str) -> bytes:
         match name:
             case "user.sigfs.count":
-                with _bounded():
-                    return str(len(self._tree.jobs(node.place, self._snapshot(node)))).encode()
+                self._bring_documents(node)
+                with _bounded(), self._index.reading() as table:
+                    return str(len(self._tree.jobs(node.place, table))).encode()
+            case "user.sigfs.status" if node.inode == ROOT:
+                jobs = int(self._tree_attribute(node, "user.sigfs.count"))
+                return json.dumps({**self.statistics(), "jobs": jobs, "watch": self._watch_status()}).encode()
             case "user.sigfs.query":
                 return format_path(self._tree.query(node.place)).encode()
             case "system.posix_acl_access":  # the permissions shown are the workspace's, of which this is a part
@@ -606,41 +669,66 @@ class Operations(OpenFiles):
         return os.fstat(workspace.fd)
 
     def _tree_attrs(self, node: TreeDirectory) -> Attrs:
+        if self._told:
+            self._tell_again()
         found = attributes.of_tree_directory(node.st_ino, self._workspace_stat(), self._changed_ns)
-        return Attrs(node.inode, found, self._tree_timeout_s, self._tree_timeout_s)
+        if not self._can_notify:
+            return Attrs(node.inode, found, 0.0, 0.0)
+        # Documents are followed no further than somebody asks for them.
+        entry_timeout_s = self._entry_timeout_s if node.reads_documents else _TREE_TIMEOUT_S
+        return Attrs(node.inode, found, entry_timeout_s, self._attr_timeout_s)
 
     def _disk_attrs(self, node: DiskDirectory | File, found: os.stat_result) -> Attrs:
         # The name of a job directory is the tree's and follows the index.
         is_job = isinstance(node, DiskDirectory) and node.job is not None
-        entry_timeout_s = self._tree_timeout_s if is_job else self._entry_timeout_s
+        entry_timeout_s = 0.0 if is_job and not self._can_notify else self._entry_timeout_s
         return Attrs(node.inode, found, entry_timeout_s, self._attr_timeout_s)
 
+    def _tell(self, entries: Sequence[tuple[Inode, str]]) -> None:
+        for entry in entries:
+            self._notifier.invalidate_entry(*entry)
+        self._notifications += len(entries)
+
+    def _tell_again(self) -> None:
+        """Tell the kernel once more of names that lead elsewhere, if it is time to.
+
+        It asks for attributes again and again, so that this needs no thread: who comes by such a name on a path comes
+        by a virtual directory.
+        """
+        with contextlib.suppress(IndexError):  # another thread has been quicker
+            while self._told[0][0] <= time.monotonic():
+                self._tell(self._told.popleft()[1])
+
     def _lookup_in_tree(self, parent: TreeDirectory, name: str) -> Attrs | None:
-        with _bounded():
-            snapshot = self._snapshot(parent, name)
-            child = self._tree.child(parent.place, name, snapshot)
-        if child is None:
-            return None
-        if isinstance(child, JobNode):
-            found = self._job_stat(child.id)
+        reads_documents = self._bring_documents(parent, name)
+        with _bounded(), self._index.reading() as table:
+            generation = table.generation
+            found = self._tree.find(parent.place, name, table)
             if found is None:
                 return None
-            attrs = self._disk_attrs(self._inodes.disk_directory(parent.inode, name, found, child.id), found)
+            child, branch = found.node, found.branch
+        if isinstance(child, JobNode):
+            disk = self._job_stat(child.id)
+            if disk is None:
+                return None
+            node = self._inodes.disk_directory(
+                parent.inode, name, disk, child.id, branch, reads_documents=reads_documents
+            )
+            attrs = self._disk_attrs(node, disk)
         else:
-            attrs = self._tree_attrs(self._inodes.tree_directory(parent, name, child))
-        if self._index.snapshot() is not snapshot:
+            directory = self._inodes.tree_directory(parent, name, child, branch, reads_documents=reads_documents)
+            attrs = self._tree_attrs(directory)
+        if self._index.generation != generation:
             # The kernel may have been told of a change before it hears this answer, so it must not keep it (I8).
             return attrs._replace(entry_timeout_s=0.0, attr_timeout_s=0.0)
         return attrs
 
-    def _snapshot(self, node: TreeDirectory, name: str = "") -> Snapshot:
-        """Give the index as it is now: with the documents as they are now, if what is asked for depends on them."""
-        snapshot = self._index.snapshot()
-        if self._tree.reads_documents(node.place, name):
-            changes = self._documents.changes(snapshot.records())
-            self.apply(changes, known_only=True)
-            snapshot = self._index.snapshot()
-        return snapshot
+    def _bring_documents(self, node: TreeDirectory, name: str = "") -> bool:
+        """See that the index has the documents as they are now, if what *name* in *node* leads to depends on them."""
+        reads_documents = self._tree.reads_documents(node.place, name)
+        if reads_documents:
+            self._refresh_documents()
+        return reads_documents
 
     def _job_stat(self, job: JobId) -> os.stat_result | None:
         try:
@@ -699,32 +787,16 @@ class Operations(OpenFiles):
             raise
         return self.getattr(attrs.inode, handle), handle
 
-    def _list(self, directory: _OpenDirectory) -> _LISTING:
+    def _list(self, directory: _OpenDirectory) -> _Listing:
         if isinstance(directory.node, TreeDirectory):
-            with _bounded():
-                names = self._tree.names(directory.node.place, self._snapshot(directory.node))
-            return [(name, stat.S_IFDIR, 0) for name in names]
+            self._bring_documents(directory.node)
+            with _bounded(), self._index.reading() as table:
+                return _Listing(self._tree.names(directory.node.place, table))
         assert directory.descriptor is not None
         # A descriptor of its own: a reading position is shared by all that share a descriptor.
         own = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.descriptor.fd))
         with os.scandir(own.fd) as found:
-            return [(entry.name, _kind(entry), entry.inode()) for entry in found]
-
-    def _leads_elsewhere(self, node: Directory, snapshot: Snapshot) -> bool:
-        """Tell whether the name of *node*, an entry of a virtual directory, leads to something else by now."""
-        try:
-            parent = self._inodes.get(node.parent)
-        except FsError:  # forgotten a moment ago
-            return False
-        if not isinstance(parent, TreeDirectory):
-            return False
-        try:
-            found = self._tree.child(parent.place, node.name, snapshot)
-        except QueryTooCostly:
-            return True
-        if isinstance(node, TreeDirectory):
-            return found != node.place
-        return not isinstance(found, JobNode) or found.id != node.job
+            return _Listing(iter([(entry.name, _kind(entry), entry.inode()) for entry in found]))
 
 
 @contextlib.contextmanager
@@ -735,6 +807,10 @@ def _bounded() -> Iterator[None]:
     except QueryTooCostly as error:
         log.warning("%s", error)
         raise FsError(errno.ETIMEDOUT) from None
+
+
+def _nothing() -> None:
+    """Bring no documents: nobody follows them."""
 
 
 def _check_name(name: str) -> None:
@@ -759,9 +835,3 @@ def _kind(entry: os.DirEntry[str]) -> int:
         return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
     except FileNotFoundError:  # removed a moment ago
         return 0
-
-
-def _entries(listing: _LISTING, start: int) -> Iterator[DirEntry]:
-    for position in range(start, len(listing)):
-        name, kind, ino = listing[position]
-        yield DirEntry(name, position + 1, kind, ino)

@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigfs.query import holds
-from sigfs.tree import LAYOUTS, JobNode, Layout, Tree
+from sigfs.tree import LAYOUTS, Facts, JobNode, KeyNode, Layout, QueryNode, Tree
 from tests.support.strategies import job_id, statepoints
-from tests.support.trees import resolve, snapshot_of, walk
+from tests.support.trees import resolve, table_of, walk
 
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(statepoints, max_size=7), st.sampled_from(LAYOUTS))
 def test_a_walk_meets_each_job_exactly_once_under_names_that_fit(sps: list[dict[str, object]], layout: Layout) -> None:
-    snapshot = snapshot_of(*sps)
+    table = table_of(*sps)
     tree = Tree(layout)
-    met = list(walk(tree, snapshot))
+    met = list(walk(tree, table))
     assert sorted(job for _, job in met) == sorted({job_id(sp) for sp in sps})
     assert len({path for path, _ in met}) == len(met)
     for path, _ in met:
@@ -33,28 +33,28 @@ def test_a_walk_meets_each_job_exactly_once_under_names_that_fit(sps: list[dict[
 def test_the_pairs_of_a_path_lead_to_the_job_in_any_order(
     sps: list[dict[str, object]], layout: Layout, random: object
 ) -> None:
-    snapshot = snapshot_of(*sps)
+    table = table_of(*sps)
     tree = Tree(layout)
-    for path, job in walk(tree, snapshot):
+    for path, job in walk(tree, table):
         keyed = path if len(path) % 2 == 0 else path[:-1]
         pairs = [f"{key}/{value}" for key, value in zip(keyed[::2], keyed[1::2], strict=True)]
         random.shuffle(pairs)  # type: ignore[attr-defined]
         # behind the pairs that single a job out begins the job's own directory: no @exists is asked there
         if not pairs or any("@exists/" in pair for pair in pairs):
             continue
-        node = resolve(tree, snapshot, "/".join(pairs))
+        node = resolve(tree, table, "/".join(pairs))
         assert node is not None
         if len(path) % 2 == 0:
             assert node == JobNode(job)
         else:  # several jobs at one leaf
             assert not isinstance(node, JobNode)
-            assert job in tree.names(node, snapshot)
+            assert job in tree.names(node, table)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(statepoints, max_size=6))
 def test_a_directory_holds_the_jobs_for_which_its_query_holds(sps: list[dict[str, object]]) -> None:
-    snapshot = snapshot_of(*sps)
+    table = table_of(*sps)
     tree = Tree("full")
 
     def visit(node: object) -> None:
@@ -62,9 +62,34 @@ def test_a_directory_holds_the_jobs_for_which_its_query_holds(sps: list[dict[str
             return
         query = getattr(node, "query", None)
         if query is not None:
-            expected = sorted(job for job in snapshot if holds(query, snapshot.record(job)))
-            assert snapshot.ids(tree.jobs(node, snapshot)) == expected  # type: ignore[arg-type]
-        for name in tree.names(node, snapshot):  # type: ignore[arg-type]
-            visit(tree.child(node, name, snapshot))  # type: ignore[arg-type]
+            expected = sorted(job for job in table if holds(query, table.record(job)))
+            assert table.ids(tree.jobs(node, table)) == expected  # type: ignore[arg-type]
+        for name in tree.names(node, table):  # type: ignore[arg-type]
+            visit(tree.child(node, name, table))  # type: ignore[arg-type]
+
+    visit(tree.root)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(statepoints, min_size=1, max_size=6))
+def test_facts_say_of_a_job_what_its_directories_say(sps: list[dict[str, object]]) -> None:
+    table = table_of(*sps)
+    tree = Tree("full")
+    facts = [Facts(table.record(job)) for job in table]
+
+    def visit(node: object) -> None:
+        if isinstance(node, JobNode):
+            return
+        here = [each for each in facts if table.number(each.record.id) in tree.selection(node, table)]  # type: ignore[arg-type]
+        for name in tree.names(node, table):  # type: ignore[arg-type]
+            found = tree.find(node, name, table)  # type: ignore[arg-type]
+            assert found is not None
+            if isinstance(node, KeyNode) and found.branch is not None:
+                below = [each.record.id for each in here if each.branch(node) == found.branch]
+                assert sorted(below) == table.ids(found.jobs)
+            if isinstance(found.node, QueryNode):
+                term = found.node.terms[-1]
+                assert all(each.holds(term) == holds(term, each.record) for each in facts)
+            visit(found.node)
 
     visit(tree.root)

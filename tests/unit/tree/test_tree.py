@@ -8,10 +8,13 @@ import xxhash
 from sigfs.index import Index
 from sigfs.model.types import Change, JobId, Record
 from sigfs.query import EVERYTHING, format_path, parse
-from sigfs.tree import JobNode, QueryNode, Tree
+from sigfs.tree import Facts, JobNode, JobsNode, KeyNode, QueryNode, Tree
+from sigfs.tree import names as names_module
+from sigfs.tree import tree as tree_module
 from tests.support.strategies import job_id
-from tests.support.trees import resolve, snapshot_of, walk
+from tests.support.trees import resolve, table_of, walk
 
+LONG = "x" * 300
 STUDY = [
     {"n": 100, "seed": seed, "chain": chain, "group": group}
     for seed in (1, 2, 3)
@@ -21,7 +24,7 @@ STUDY = [
 
 
 def paths(tree: Tree, *statepoints: dict[str, object] | None) -> list[str]:
-    return ["/".join(path) for path, _ in walk(tree, snapshot_of(*statepoints))]
+    return ["/".join(path) for path, _ in walk(tree, table_of(*statepoints))]
 
 
 def test_the_key_with_the_fewest_values_is_listed_first_and_constants_are_left_out() -> None:
@@ -35,9 +38,9 @@ def test_full_lists_constants_too() -> None:
 
 
 def test_a_directory_lists_exactly_one_key() -> None:
-    snapshot = snapshot_of(*STUDY)
+    table = table_of(*STUDY)
     tree = Tree()
-    assert tree.names(tree.root, snapshot) == ["chain"]
+    assert [*tree.names(tree.root, table)] == ["chain"]
 
 
 def test_a_lone_job_shows_all_its_keys() -> None:
@@ -52,25 +55,25 @@ def test_values_are_listed_in_typed_numeric_order() -> None:
 
 
 def test_keys_resolve_in_any_order_with_constants_and_operators_and_other_spellings() -> None:
-    snapshot = snapshot_of(*STUDY)
+    table = table_of(*STUDY)
     tree = Tree()
     job = JobNode(job_id({"n": 100, "seed": 1, "chain": 11, "group": "methyl"}))
     pairs = ["chain/11", "group/methyl", "seed/1"]
     for order in itertools.permutations(pairs):
-        assert resolve(tree, snapshot, "/".join(order)) == job
-        assert resolve(tree, snapshot, "n/100/" + "/".join(order)) == job
-    assert resolve(tree, snapshot, "chain/1.1e1/group/methyl/seed/01") == job
-    assert resolve(tree, snapshot, "chain@gt/8/group/%2Fmeth%2F/seed/1/.job") == job
-    assert resolve(tree, snapshot, f".jobs/{job.id}") == job
-    assert resolve(tree, snapshot, f"id/{job.id[:8]}/.job") == job
+        assert resolve(tree, table, "/".join(order)) == job
+        assert resolve(tree, table, "n/100/" + "/".join(order)) == job
+    assert resolve(tree, table, "chain/1.1e1/group/methyl/seed/01") == job
+    assert resolve(tree, table, "chain@gt/8/group/%2Fmeth%2F/seed/1/.job") == job
+    assert resolve(tree, table, f".jobs/{job.id}") == job
+    assert resolve(tree, table, f"id/{job.id[:8]}/.job") == job
 
 
 def test_after_a_range_the_key_is_still_listed() -> None:
-    snapshot = snapshot_of(*({"a": i, "b": i % 2} for i in range(6)))
+    table = table_of(*({"a": i, "b": i % 2} for i in range(6)))
     tree = Tree()
-    node = resolve(tree, snapshot, "a@gt/2")
+    node = resolve(tree, table, "a@gt/2")
     assert isinstance(node, QueryNode)
-    assert [path for path, _ in walk(tree, snapshot, node)] == [
+    assert [path for path, _ in walk(tree, table, node)] == [
         ("b", "0", "a", "4"),
         ("b", "1", "a", "3"),
         ("b", "1", "a", "5"),
@@ -94,7 +97,7 @@ def test_after_a_range_the_key_is_still_listed() -> None:
     ],
 )
 def test_a_query_that_holds_for_no_job_leads_nowhere(path: str) -> None:
-    assert resolve(Tree(), snapshot_of(*STUDY), path) is None
+    assert resolve(Tree(), table_of(*STUDY), path) is None
 
 
 def test_jobs_that_lack_the_key_are_below_exists_false() -> None:
@@ -127,16 +130,16 @@ def test_a_key_that_is_a_mapping_elsewhere_is_listed_after_its_deeper_keys() -> 
 
 
 def test_a_job_without_any_key_is_listed_by_id_even_alone() -> None:
-    snapshot = snapshot_of({})
-    assert [path for path, _ in walk(Tree(), snapshot)] == [(job_id({}),)]
+    table = table_of({})
+    assert [path for path, _ in walk(Tree(), table)] == [(job_id({}),)]
     assert paths(Tree(), None) == [job_id(None)]
     assert paths(Tree()) == []
 
 
 def test_a_long_name_is_shortened_and_resolves() -> None:
     jobs = [{"a": "x" * 300}, {"a": "x" * 301}, {"k" * 300: 1}]
-    snapshot = snapshot_of(*jobs)
-    found = list(walk(Tree(), snapshot))
+    table = table_of(*jobs)
+    found = list(walk(Tree(), table))
     assert {job for _, job in found} == {job_id(sp) for sp in jobs}
     assert all(len(name.encode()) <= 255 for path, _ in found for name in path)
 
@@ -144,26 +147,78 @@ def test_a_long_name_is_shortened_and_resolves() -> None:
 def test_a_value_that_looks_shortened_is_not_taken_for_one() -> None:
     long = "x" * 300
     alike = "x" * 238 + "~" + xxhash.xxh3_64_hexdigest(long.encode())
-    snapshot = snapshot_of({"a": long}, {"a": alike})
-    assert {job for _, job in walk(Tree(), snapshot)} == {job_id({"a": long}), job_id({"a": alike})}
+    table = table_of({"a": long}, {"a": alike})
+    assert {job for _, job in walk(Tree(), table)} == {job_id({"a": long}), job_id({"a": alike})}
+
+
+def test_a_name_is_spelled_when_a_listing_comes_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_of(*({"a": n} for n in range(1000)))
+    spelled = []
+    spell = tree_module.value_name
+    monkeypatch.setattr(tree_module, "value_name", lambda value: spelled.append(value) or spell(value))
+    tree = Tree()
+    node = tree.child(tree.root, "a", table)
+    assert isinstance(node, KeyNode)
+    names = tree.names(node, table)
+    assert [next(names), next(names)] == ["0", "1"]
+    assert spelled == [0, 1]
+    assert len([*names]) == 998
+
+
+def test_values_that_share_a_shortened_name_are_listed_and_found_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names_module.xxhash, "xxh3_64_hexdigest", lambda _: "0" * 16)
+    table = table_of({"a": LONG + "1"}, {"a": LONG + "2"}, {"a": "b"})
+    tree = Tree()
+    node = tree.child(tree.root, "a", table)
+    assert isinstance(node, KeyNode)
+    listed = [*tree.names(node, table)]
+    assert len(listed) == 2
+    found = tree.find(node, listed[1], table)
+    assert found is not None
+    assert len(found.jobs) == 2
+    assert found.branch is None  # not the jobs of one value
+
+
+def test_a_name_depends_on_the_jobs_of_its_branch() -> None:
+    table = table_of(*STUDY)
+    tree = Tree()
+    job = JobId(job_id(STUDY[0]))
+    facts = Facts(table.record(job))
+
+    def branch(path: str) -> tuple[object, object]:
+        *above, name = path.split("/")
+        node = resolve(tree, table, "/".join(above)) if above else tree.root
+        assert isinstance(node, QueryNode | KeyNode | JobsNode)
+        found = tree.find(node, name, table)
+        assert found is not None
+        return found.branch, facts.branch(node)
+
+    assert branch("seed/1") == (1, 1)
+    assert branch("seed/1.0") == (1, 1)
+    assert branch("chain/11") == (11, 5)
+    assert branch(f".jobs/{job}") == (job, job)
+    assert branch(f"id/{job}") == (job, job)
+    for any_job in ("seed", ".jobs", f"id/{job[:4]}", "seed@gt/1", "group/%2Fa%2F"):
+        assert branch(any_job)[0] is None
 
 
 def test_a_filter_limits_the_view_and_decides_what_is_constant() -> None:
     tree = Tree("auto", parse("chain 5 group methyl"))
     assert paths(tree, *STUDY) == ["seed/1", "seed/2", "seed/3"]
-    assert resolve(tree, snapshot_of(*STUDY), "chain/11") is None
+    assert resolve(tree, table_of(*STUDY), "chain/11") is None
 
 
 def test_document_keys_resolve_but_are_not_listed() -> None:
     index = Index()
     ids = [JobId("a" * 32), JobId("b" * 32)]
     index.apply(Change(i, Record(i, {"a": n}, {"done": n == 0})) for n, i in enumerate(ids))
-    snapshot = index.snapshot()
     tree = Tree()
-    assert list(tree.names(tree.root, snapshot)) == ["a"]
-    node = resolve(tree, snapshot, "doc.done/true")
+    with index.reading() as table:
+        pass
+    assert list(tree.names(tree.root, table)) == ["a"]
+    node = resolve(tree, table, "doc.done/true")
     assert node is not None and not isinstance(node, JobNode)  # noqa: PT018
-    assert snapshot.ids(tree.jobs(node, snapshot)) == ids[:1]
+    assert table.ids(tree.jobs(node, table)) == ids[:1]
     assert tree.reads_documents(node)
     assert tree.reads_documents(tree.root, "doc.done")
     for path, name in (
@@ -172,7 +227,7 @@ def test_document_keys_resolve_but_are_not_listed() -> None:
         ("@or", '[{"doc.done": true}]'),
         ("doc.done/true", "a"),
     ):
-        place = resolve(tree, snapshot, path)
+        place = resolve(tree, table, path)
         assert place is not None
         assert not isinstance(place, JobNode)
         assert tree.reads_documents(place, name)
@@ -180,9 +235,9 @@ def test_document_keys_resolve_but_are_not_listed() -> None:
 
 
 def test_a_directory_knows_its_query() -> None:
-    snapshot = snapshot_of(*STUDY)
+    table = table_of(*STUDY)
     tree = Tree("auto", parse("n 100"))
-    node = resolve(tree, snapshot, "chain@gt/8/seed/1/group")
+    node = resolve(tree, table, "chain@gt/8/seed/1/group")
     assert node is not None
     assert not isinstance(node, JobNode)
     assert format_path(tree.query(node)) == "n/100/chain@gt/8/seed/1/group@exists/true"

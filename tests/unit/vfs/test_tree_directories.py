@@ -64,6 +64,41 @@ def test_an_open_listing_neither_skips_nor_repeats_when_jobs_change(world):
     world.operations.releasedir(handle)
 
 
+def test_a_listing_is_taken_at_once_and_made_as_it_is_read(world):
+    world.operations.apply([world.add(n) for n in range(3, 60)])
+    foo = world.at("foo")
+    names = world.operations._tree.names
+    made = []
+
+    def names_made_one_by_one(*args):
+        return (made.append(name) or name for name in names(*args))
+
+    handle = world.operations.opendir(foo)
+    world.operations._tree.names = names_made_one_by_one
+    entries = world.operations.readdir(handle, 0)
+    first = [next(entries), next(entries)]
+    assert made == ["1", "2"]
+    world.operations.apply([world.remove(1), world.remove(30)])
+    rest = list(world.operations.readdir(handle, first[-1].cookie))
+    assert [e.name for e in (*first, *rest)] == [str(n) for n in range(1, 60)]
+    assert list(world.operations.readdir(handle, 57)) == rest[-2:]
+    world.operations.releasedir(handle)
+
+
+def test_documents_are_brought_where_a_name_or_a_directory_depends_on_them(world):
+    asked = []
+    world.operations.attach_documents(lambda: asked.append(1))
+    world.find("foo/1")
+    world.names(world.at("foo"))
+    assert asked == []
+    missing = world.at("doc.x@exists/false")
+    assert len(asked) == 2
+    world.names(missing)
+    assert len(asked) == 3
+    world.operations.getxattr(missing, "user.sigfs.count")
+    assert len(asked) == 4
+
+
 def test_one_job_at_two_paths_is_two_directories_but_its_file_is_one(world):
     file = world.write_file(world.job(1), "data")
     twin = world.at(f".jobs/{world.job_id(1)}")
@@ -211,7 +246,9 @@ def test_what_the_kernel_has_forgotten_is_not_told(world):
 def test_tree_nodes_are_cached_only_if_the_kernel_can_be_told(make_world):
     world = make_world(entry_timeout_s=5.0, attr_timeout_s=7.0)
     file = world.write_file(world.job(1), "f")
-    assert world.find("foo")[2:] == (5.0, 5.0)
+    assert world.find("foo").entry_timeout_s >= 3600
+    assert world.find("foo").attr_timeout_s == 7.0
+    assert world.find("doc.x@exists/false")[2:] == (5.0, 7.0)  # nobody says when a document changes
     assert world.find("foo/1")[2:] == (5.0, 7.0)
     world.operations.attach(world.notifier, can_notify=False)
     assert world.find("foo")[2:] == (0.0, 0.0)
@@ -221,12 +258,11 @@ def test_tree_nodes_are_cached_only_if_the_kernel_can_be_told(make_world):
 
 
 def test_an_answer_that_a_change_overtakes_is_not_to_be_kept(world):
-    child = world.operations._tree.child
+    tree_directory = world.operations._inodes.tree_directory
 
-    def child_and_then_a_change(node, name, snapshot):
-        found = child(node, name, snapshot)
+    def tree_directory_after_a_change(*args, **options):
         world.operations.apply([world.add(3)])
-        return found
+        return tree_directory(*args, **options)
 
-    world.operations._tree.child = child_and_then_a_change
+    world.operations._inodes.tree_directory = tree_directory_after_a_change
     assert world.find("foo")[2:] == (0.0, 0.0)
