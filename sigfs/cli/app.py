@@ -34,6 +34,7 @@ class Commands(click.Group):
         "init": "project",
         "job": "project",
         "find": "project",
+        "index": "index",
         "mount": "mounting",
         "umount": "mounted",
         "status": "mounted",

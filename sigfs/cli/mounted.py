@@ -189,7 +189,7 @@ def status_command(path: str | None, as_json: bool) -> None:
 
 
 def _status(mount: Mount, server: registry.Registration | None) -> dict[str, object]:
-    answer = probe(mount.mountpoint, STATUS_S, jobs=True)
+    answer = probe(mount.mountpoint, STATUS_S, status=True)
     known = asdict(server) if server else dict.fromkeys(registry.Registration.__slots__)
     known.pop("started")
     return {
@@ -198,11 +198,22 @@ def _status(mount: Mount, server: registry.Registration | None) -> dict[str, obj
         "project": mount.source,
         "read_only": "ro" in mount.options,
         "state": answer.health,
-        "jobs": answer.jobs,
+        "jobs": None,
+        "watch": {},
+        **answer.status,
     }
 
 
 def _print_status(rows: Sequence[dict[str, object]]) -> None:
-    columns = ["mountpoint", "project", "state", "jobs", "layout", "filter", "transport", "pid"]
+    columns = ["mountpoint", "project", "state", "jobs", "changes by", "layout", "filter", "transport", "pid"]
+    rows = [{**row, "changes by": _watching(row["watch"])} for row in rows]
     cells = [["" if row[column] is None else str(row[column]) for column in columns] for row in rows]
     print_rows([Column(column) for column in columns], cells)
+
+
+def _watching(watch: object) -> str:
+    """Say how changes below are noticed, and how often one looks where nothing tells of them."""
+    if not isinstance(watch, dict) or "mode" not in watch:
+        return ""
+    interval_s = watch.get("interval_s")
+    return str(watch["mode"]) if interval_s is None else f"{watch['mode']} ({interval_s:.1f} s)"

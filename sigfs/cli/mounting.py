@@ -13,7 +13,7 @@ import click
 
 from sigfs.cli import background, registry
 from sigfs.cli.app import ignoring_sigpipe, say, show_logs, unreadable_jobs
-from sigfs.cli.options import parse_options
+from sigfs.cli.options import DirectoryName, parse_options
 from sigfs.cli.params import DirectoryPath, MountOptionWords
 from sigfs.model.config import find_config
 from sigfs.model.project import Project, get_project
@@ -41,7 +41,7 @@ Examples:
   sigfs mount -d ~/project ~/mnt      in the foreground, each request logged
 \b
 Options of -o: ro rw allow_other passthrough nopassthrough transport=NAME layout=NAME
-  filter=QUERY entry_timeout=S attr_timeout=S and the flags of mount(8) (noexec, noatime, ...)""",
+  filter=QUERY entry_timeout=S attr_timeout=S state_dir=DIR and the flags of mount(8) (noexec, noatime, ...)""",
 )
 @click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, required=True, type=DirectoryPath())
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts.")
@@ -58,6 +58,9 @@ Options of -o: ro rw allow_other passthrough nopassthrough transport=NAME layout
 @click.option("--layout", type=click.Choice(LAYOUTS), help="auto: list only keys that differ; full: list all.")
 @click.option("--filter", "filter_text", metavar="QUERY", help="Show only the jobs that this holds for.")
 @click.option("--transport", type=click.Choice(NAMES), help="How to talk to the kernel.")
+@click.option(
+    "--state-dir", metavar="DIR", type=DirectoryName(), help="Keep the index there, not in the project's .sigfs."
+)
 def mount_command(
     paths: tuple[str, ...],
     foreground: bool,
@@ -67,6 +70,7 @@ def mount_command(
     layout: Layout | None,
     filter_text: str | None,
     transport: str | None,
+    state_dir: str | None,
 ) -> None:
     """Show the jobs of a project as a tree of directories below MNT, an empty directory.
 
@@ -81,6 +85,8 @@ def mount_command(
         chosen["layout"] = layout
     if transport is not None:
         chosen["transport"] = transport
+    if state_dir is not None:
+        chosen["state_dir"] = os.path.abspath(state_dir)
     if filter_text is not None:
         chosen["filter"] = parse_text(filter_text)
     shown_filter = format_text(chosen.get("filter", EVERYTHING))
@@ -164,14 +170,11 @@ def _run(
 
 
 def _unreadable(options: MountOptions, report: MountReport) -> str:
-    """Say which directories are no jobs of the view though they are named like jobs; empty if none is.
+    """Say which directories are no jobs though they are named like jobs; empty if none is.
 
-    Complexity: one listing of the workspace if it has as many jobs as the view, else reads all state points.
+    Complexity: reads all state points if there are any.
     """
-    workspace = get_project(options.project).workspace
-    if sum(1 for _ in workspace.ids()) == report.jobs:
-        return ""
-    return unreadable_jobs(workspace)
+    return unreadable_jobs(get_project(options.project).workspace) if report.pending else ""
 
 
 def _registration(options: MountOptions, report: MountReport, log_file: str | None) -> registry.Registration:
@@ -183,7 +186,6 @@ def _registration(options: MountOptions, report: MountReport, log_file: str | No
         layout=options.layout,
         filter=format_text(options.filter),
         transport=options.transport,
-        watching=report.watching,
         read_only=options.read_only,
         log_file=log_file,
     )
@@ -203,7 +205,7 @@ def _greet(report: MountReport, mountpoint: str, filter_text: str) -> None:
     else:
         click.echo(f"{jobs}; make one with: sigfs job foo=42")
     if report.watching == "polling":
-        click.echo("changes made by others are looked for once a second: this file system does not report them")
+        click.echo("changes made by others are looked for now and then: this file system does not report them")
     click.echo("Try:")
     example = os.path.join(mountpoint, *report.example) if report.example else mountpoint
     click.echo(os.fsencode(f"  ls {shlex.quote(example)}"))

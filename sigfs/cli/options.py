@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -38,7 +39,7 @@ REFUSED: Final = {
 }
 
 SWITCHES: Final = frozenset({"allow_other", "nopassthrough", "passthrough", "ro", "rw"})
-SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "filter", "layout", "transport"})
+SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "filter", "layout", "state_dir", "transport"})
 
 MAX_TIMEOUT_S: Final = 1e9
 """What still fits into all transports' arithmetic: 31 years."""
@@ -70,6 +71,7 @@ class Chosen(TypedDict, total=False):
     filter: Expr
     transport: str
     options: tuple[str, ...]
+    state_dir: str
 
 
 def parse_options(texts: Iterable[str]) -> Chosen:
@@ -133,6 +135,10 @@ def _set(chosen: Chosen, name: str, value: str) -> None:
                 ) from None
         case "layout":
             chosen["layout"] = _one_of(name, value, LAYOUTS)
+        case "state_dir":
+            if not value:
+                raise click.BadParameter(f"state_dir=: {EMPTY_PATH}", param_hint="-o")
+            chosen["state_dir"] = os.path.abspath(value)
         case "transport":
             chosen["transport"] = _one_of(name, value, NAMES)
 

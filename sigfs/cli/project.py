@@ -7,9 +7,9 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
@@ -253,15 +253,9 @@ def find_command(
     project = get_project(project_path)
     documents = doc_keys is not None or needs_documents(query)
     asked = [*fields(query), *_asked(Space.SP, sp_keys), *_asked(Space.DOC, doc_keys)]
-    unknown = dict.fromkeys(field for field in asked if field.space is not Space.ID)
-    found, count = [], 0
-    for record in _records(project, documents):
-        count += 1
-        unknown = dict.fromkeys(field for field in unknown if not holds(Exists(field), record))
-        if holds(query, record):
-            found.append(record)
-    found.sort(key=lambda record: record.id)
-    _say_what_is_missing(project, list(unknown), count)
+    keys = list(dict.fromkeys(field for field in asked if field.space is not Space.ID))
+    found, unknown, count = _found_in_index(project, query, keys, documents) or _found(project, query, keys, documents)
+    _say_what_is_missing(project, unknown, count)
     if as_json:
         print_json([_as_json(project, record, sp_keys, doc_keys, as_path) for record in found])
         return
@@ -283,10 +277,34 @@ def find_command(
     print_rows(headings, rows)
 
 
-def _records(project: Project, documents: bool) -> Iterator[Record]:
+Found: TypeAlias = tuple[list[Record], list[Field], int]
+"""The records for which a query holds, by id; the keys that no job has; how many jobs there are."""
+
+
+def _found(project: Project, query: Expr, keys: Sequence[Field], documents: bool) -> Found:
+    """Read all jobs."""
+    found, unknown, count = [], keys, 0
     for change in project.workspace.scan(documents=documents):
-        if change.record is not None:
-            yield change.record
+        if (record := change.record) is not None:
+            count += 1
+            unknown = [field for field in unknown if not holds(Exists(field), record)]
+            if holds(query, record):
+                found.append(record)
+    return sorted(found, key=lambda record: record.id), list(unknown), count
+
+
+def _found_in_index(project: Project, query: Expr, keys: Sequence[Field], documents: bool) -> Found | None:
+    """As `_found`, from the index that is kept, if there is one, and of what has changed since."""
+    from sigfs.cli.index import bring_up_to_date
+    from sigfs.index.store import Store
+
+    with Store.open(project.root, project.workspace) as store:
+        update = bring_up_to_date(store, project.workspace, documents) if store.exists else None
+    if update is None:
+        return None
+    with update.index.reading() as table:
+        unknown = [field for field in keys if not table.select(Exists(field))]
+        return [table.record(job_id) for job_id in table.ids(table.select(query))], unknown, len(table)
 
 
 def _say_what_is_missing(project: Project, unknown: Sequence[Field], count: int) -> None:

@@ -39,7 +39,6 @@ class Registration:
     layout: str
     filter: str
     transport: str
-    watching: str
     read_only: bool
     log_file: str | None
 

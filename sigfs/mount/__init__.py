@@ -4,22 +4,27 @@ Owned here: which parts are made and in which order, and the process's limits; `
 must be, ``signals`` how a signal ends the mount. One mounted project is one process; ``serve`` runs in its main
 thread.
 
-Order of a mount: open the watch, scan, build, mount, start the watcher, serve. So no change is missed between
-the scan and the first event, and nothing is mounted that cannot be served.
+Order of a mount: open the watch; read the store, or else the workspace; see which jobs came and went since; mount;
+start the watcher; serve. So no change is missed between the reading and the first event, nothing is mounted that
+cannot be served, and no job is missing. What else may have changed while nobody looked, the watcher finds first.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sigfs.index import Index
+from sigfs.index.crawl import crawl, new_and_gone, revalidate
+from sigfs.index.store import Store
 from sigfs.model.project import Project, get_project
+from sigfs.model.types import UNKNOWN
 from sigfs.mount.signals import Signals, Stopped
 from sigfs.query import needs_documents
 from sigfs.query.expr import EVERYTHING, Expr, Space
@@ -29,10 +34,12 @@ from sigfs.vfs.operations import Operations
 from sigfs.watch import WorkspaceWatcher
 
 if TYPE_CHECKING:
-    from sigfs.index import Snapshot
-    from sigfs.model.types import Change
+    from sigfs.index import Table
+    from sigfs.model.types import Findings
+    from sigfs.model.workspace import Workspace
     from sigfs.transports.base import Transport
     from sigfs.tree import Layout
+    from sigfs.watch.sources import Mode
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,7 @@ class MountOptions:
         filter: which jobs the view has.
         options: further generic mount options by name, as in ``MountSpec``.
         daemon: the process has no terminal: SIGHUP means nothing to it.
+        state_dir: where the index is kept, in place of the project's ``.sigfs``.
     """
 
     project: str
@@ -62,6 +70,7 @@ class MountOptions:
     debug: bool = False
     options: tuple[str, ...] = ()
     daemon: bool = False
+    state_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class MountReport:
     Attributes:
         keys: each key of the jobs' state points with its number of distinct values, in the order of the view.
         example: names that lead from the mount point to a job, or as far as there are any; empty without jobs.
+        pending: how many directories are named like jobs and have no state point that can be read.
         watching: how changes below are noticed.
     """
 
@@ -79,7 +89,8 @@ class MountReport:
     jobs: int
     keys: tuple[tuple[str, int], ...]
     example: tuple[str, ...]
-    watching: Literal["inotify", "polling"]
+    pending: int
+    watching: Mode
 
 
 def serve(
@@ -124,7 +135,10 @@ def _serve(
     workspace = project.workspace
     tree = Tree(options.layout, options.filter)
     documents = needs_documents(options.filter)
-    index = Index()
+    gc.disable()  # until everything is there that is going to stay
+    store = Store.open(project.root, workspace, options.state_dir)
+    kept = store.load()
+    index = Index() if kept is None else kept
     operations = Operations(
         tree,
         index,
@@ -133,18 +147,39 @@ def _serve(
         entry_timeout_s=options.entry_timeout_s,
         attr_timeout_s=options.attr_timeout_s,
     )
-    watcher = WorkspaceWatcher(workspace, operations.apply, index.snapshot, documents=documents)
+
+    def compare(with_documents: bool) -> Findings:
+        with index.reading() as table:
+            known = table.stamped()
+        found = revalidate(workspace, known, documents=with_documents, progress=watcher.progress)
+        index.documents = index.documents or with_documents
+        return found
+
+    def on_progress(done: int, total: int) -> None:
+        if signals.asked.is_set():
+            raise Stopped
+        if progress is not None:
+            progress(done, total)
+
+    watcher = WorkspaceWatcher(workspace, operations.apply, index.ids, documents=documents, revalidate=compare)
+    operations.attach_documents(watcher.now)
+    operations.attach_status(watcher.status)
     transport: Transport | None = None
     try:
         kind = load(options.transport)
         watcher.open()
-        index.apply(_scan(project, documents, signals, progress))
+        pending = _catch_up(index, workspace, documents, on_progress, is_new=kept is None)
+        gc.freeze()
+        gc.enable()
         transport = kind(_spec(options, project))
         operations.attach(transport.notifier, transport.can_notify)
         signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
+        store.attach(index)
         watcher.start()
         log.info("%s is mounted on %s by %s", project.root, options.mountpoint, options.transport)
-        ready(report(project, tree, index.snapshot(), watcher.mode))
+        with index.reading() as table:
+            made = report(project, tree, table, pending, watcher.mode)
+        ready(made)
         transport.serve(operations)
         log.info("%s is unmounted", options.mountpoint)
     finally:
@@ -152,6 +187,31 @@ def _serve(
         if transport is not None:
             transport.close()
         operations.close()
+        store.close()
+
+
+def _catch_up(
+    index: Index, workspace: Workspace, documents: bool, progress: Callable[[int, int], None], *, is_new: bool
+) -> int:
+    """Have all jobs that there are, and if they matter their documents, in *index*; give how many are pending."""
+    stamp = workspace.stamp()
+    if is_new:
+        index.documents = documents
+        pending = index.load(crawl(workspace, documents=documents, progress=progress))
+    else:
+        if documents:
+            with index.reading() as table:
+                known = table.stamped()
+            found = revalidate(workspace, known, documents=True, progress=progress)
+            index.documents = True
+        elif stamp != UNKNOWN and stamp == index.listed:
+            return 0
+        else:
+            found = new_and_gone(workspace, index.ids())
+        index.apply(found.changes)
+        pending = found.pending
+    index.listed = UNKNOWN if pending else stamp
+    return len(pending)
 
 
 def _raise_limits() -> None:
@@ -172,41 +232,31 @@ def _spec(options: MountOptions, project: Project) -> MountSpec:
     )
 
 
-def _scan(
-    project: Project, documents: bool, signals: Signals, progress: Callable[[int, int], None] | None
-) -> list[Change]:
-    changes = []
-    for change in project.workspace.scan(documents=documents, progress=progress):
-        if signals.asked.is_set():
-            raise Stopped
-        changes.append(change)
-    return changes
-
-
-def report(project: Project, tree: Tree, snapshot: Snapshot, watching: Literal["inotify", "polling"]) -> MountReport:
+def report(project: Project, tree: Tree, table: Table, pending: int, watching: Mode) -> MountReport:
     """Say what the view shows."""
-    jobs = tree.jobs(tree.root, snapshot)
-    present = (key for key in snapshot.fields(Space.SP) if jobs.intersect(snapshot.having(key)))
-    counts = [(snapshot.count_values(key, jobs), key) for key in present]
+    jobs = tree.jobs(tree.root, table)
+    present = (key for key in table.fields(Space.SP) if jobs.intersect(table.having(key)))
+    counts = [(table.count_values(key, jobs), key) for key in present]
     return MountReport(
         project=project.root,
         name=project.name,
         jobs=len(jobs),
         keys=tuple((key.key, count) for count, key in sorted(counts)),
-        example=_example(tree, snapshot),
+        example=_example(tree, table),
+        pending=pending,
         watching=watching,
     )
 
 
-def _example(tree: Tree, snapshot: Snapshot) -> tuple[str, ...]:
+def _example(tree: Tree, table: Table) -> tuple[str, ...]:
     """Walk from the root to a job, taking the first name each time."""
     path: list[str] = []
     node: VirtualNode = tree.root
-    while names := tree.names(node, snapshot):
-        child = tree.child(node, names[0], snapshot)
+    while (name := next(iter(tree.names(node, table)), None)) is not None:
+        child = tree.child(node, name, table)
         if child is None:
             break
-        path.append(names[0])
+        path.append(name)
         if isinstance(child, JobNode):
             break
         node = child

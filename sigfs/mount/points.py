@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import select
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from sigfs.errors import MountPointError
+from sigfs.model.types import Json
 from sigfs.transports.mounts import FS_TYPE, mounted, resolve_mountpoint, unmount
 
 PROBE_S: Final = 5.0
@@ -25,14 +28,14 @@ Health: TypeAlias = Literal["alive", "dead", "hung"]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a mount answered. ``jobs`` is None where it did not say."""
+    """What a mount answered. ``status`` is what ``Operations.status`` gives, empty where it did not say."""
 
     health: Health
-    jobs: int | None = None
+    status: Mapping[str, Json] = field(default_factory=dict)
 
 
-def probe(mountpoint: str, timeout_s: float = PROBE_S, *, jobs: bool = False) -> Probe:
-    """Ask the file system at *mountpoint* whether it is there and, if wanted, how many jobs it shows.
+def probe(mountpoint: str, timeout_s: float = PROBE_S, *, status: bool = False) -> Probe:
+    """Ask the file system at *mountpoint* whether it is there and, if wanted, how it is.
 
     The question is asked by a child process, since whoever asks a hung file system hangs with it. Call it
     where no other thread runs.
@@ -42,43 +45,44 @@ def probe(mountpoint: str, timeout_s: float = PROBE_S, *, jobs: bool = False) ->
     child = os.fork()
     if child == 0:
         try:
-            _ask(mountpoint, writable, jobs)
+            _ask(mountpoint, writable, status)
         finally:
             os._exit(0)
     os.close(writable)
-    words: list[str] = []
+    said = b""
     try:
-        while len(words) < 2:
-            answered, _, _ = select.select([readable], [], [], max(0.0, deadline_s - time.monotonic()))
-            said = os.read(readable, 64) if answered else b""
-            if not said:
+        while select.select([readable], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            more = os.read(readable, 65536)
+            if not more:
                 break
-            words += said.decode().split()
+            said += more
     finally:
         os.close(readable)
         os.kill(child, signal.SIGKILL)
         _reap(child)
-    match words:
-        case []:
+    health, _, answer = said.partition(b"\n")
+    match health:
+        case b"":
             return Probe("hung")
-        case ["dead", *_]:
+        case b"dead":
             return Probe("dead")
-        case ["alive", count]:
-            return Probe("alive", int(count))
-        case _:
-            return Probe("alive")
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        found = {}
+    return Probe("alive", found if isinstance(found, dict) else {})
 
 
-def _ask(mountpoint: str, answer: int, jobs: bool) -> None:
+def _ask(mountpoint: str, answer: int, status: bool) -> None:
     try:
         os.statvfs(mountpoint)  # unlike stat, never answered from the kernel's cache
     except OSError as error:
-        os.write(answer, b"dead " if error.errno in (errno.ENOTCONN, errno.ECONNABORTED) else b"alive ")
+        os.write(answer, b"dead\n" if error.errno in (errno.ENOTCONN, errno.ECONNABORTED) else b"alive\n")
         return
-    os.write(answer, b"alive ")
-    if jobs:
+    os.write(answer, b"alive\n")
+    if status:
         with contextlib.suppress(OSError):
-            os.write(answer, os.getxattr(mountpoint, "user.sigfs.count"))
+            os.write(answer, os.getxattr(mountpoint, "user.sigfs.status"))
 
 
 def _reap(child: int) -> None:

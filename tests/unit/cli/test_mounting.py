@@ -138,7 +138,7 @@ def test_a_directory_that_answers_is_alive(tmp_path: Path) -> None:
 
 
 def test_a_report_survives_the_pipe() -> None:
-    report = MountReport("/p", None, 3, (("a", 2), ("\udcff", 1)), ("a", "x y"), "inotify")
+    report = MountReport("/p", None, 3, (("a", 2), ("\udcff", 1)), ("a", "x y"), 1, "fanotify")
     line = report_to_json(report)
     assert "\n" not in line
     assert line.isascii()
@@ -151,7 +151,7 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> registry.Regi
     started = registry.start_time(os.getpid())
     assert started is not None
     return registry.Registration(
-        os.getpid(), started, "/mnt", "/project", "auto", "", "kernel", "inotify", read_only=False, log_file=None
+        os.getpid(), started, "/mnt", "/project", "auto", "", "kernel", read_only=False, log_file=None
     )
 
 
