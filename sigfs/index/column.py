@@ -12,7 +12,7 @@ import math
 import threading
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Final, TypeAlias
 
@@ -179,6 +179,11 @@ class Column:
                 self._post(code, group)
         self.jobs.update(jobs)
         held = self._room()
+        if isinstance(codes, range) and isinstance(held, array):
+            start, stop = jobs[0], jobs[0] + len(jobs)
+            if [*jobs] == [*range(start, stop)]:  # as where all jobs have a value of their own
+                held[start:stop] = array(held.typecode, codes)
+                return
         for job, code in zip(jobs, codes, strict=True):
             held[job] = code
 
@@ -268,15 +273,16 @@ class Column:
             table, twin = self.ints, self.floats  # type: ignore[assignment]
         elif kinds == {str}:
             table = self.strs  # type: ignore[assignment]
-        elif kinds == {float} and not any(map(_is_odd, values)):  # type: ignore[arg-type]
+        elif kinds == {float} and not _has_odd(values):  # type: ignore[arg-type]
             table, twin = self.floats, self.ints  # type: ignore[assignment]
         elif kinds == {bool}:
             codes = {value: self._intern(value) for value in set(values)}
             return [*map(codes.__getitem__, values)]
         if table is None:
             return [*map(self._intern, values)]
-        distinct = dict.fromkeys(values)
-        new = [value for value in distinct if value not in table] if table else [*distinct]
+        new = [*dict.fromkeys(values)]
+        if table:
+            new = [value for value in new if value not in table]
         if self._order is None and not self._free and not twin and _MINUS_ZERO not in self.texts:
             start = len(self.values)
             self.values.extend(new)
@@ -416,10 +422,6 @@ class Column:
             return self.floats.get(0.0)
         return self.texts.get(_text(value))
 
-    def code_of(self, job: int) -> int:
-        """Give the code of *job*'s value, which it has."""
-        return self._codes[job]
-
     def value_of(self, job: int) -> Json:
         """Give *job*'s value, which it has."""
         return self.values[self._codes[job]]
@@ -469,10 +471,12 @@ class Column:
                 found = [*self._classes.get(equality_key(value), ())]
         return [code for code in found if code is not None]
 
-    def select_values(self, holds: Callable[[Json], bool], codes: Iterable[int]) -> Selection:
-        """Give the jobs whose value is one of *codes* for which *holds* is true."""
-        values = self.values
-        return self.union(code for code in codes if holds(values[code]))
+    @property
+    def may_have_equals(self) -> bool:
+        """Whether values that are equal and not the same are possible: numbers of both types, or lists."""
+        if self._waiting is not None:
+            return False  # of one kind, and no lists
+        return bool(self._classes) or (bool(self.ints) + bool(self.floats) + (_MINUS_ZERO in self.texts) > 1)
 
     def numbers_between(self, low: float, high: float, inclusive: tuple[bool, bool] = (True, True)) -> Iterable[int]:
         """Give the codes of all numbers from *low* to *high*. O(log values + their number)."""
@@ -640,8 +644,10 @@ def _is_within(value: float, low: float, high: float, inclusive: tuple[bool, boo
     return (low < value or (inclusive[0] and low == value)) and (value < high or (inclusive[1] and value == high))
 
 
-def _is_odd(value: float) -> bool:
-    return value != value or (value == 0 and math.copysign(1.0, value) < 0)
+def _has_odd(values: Sequence[float]) -> bool:
+    """Whether NaN or -0.0 is among *values*."""
+    total = sum(values)
+    return (total != total and any(map(math.isnan, values))) or (0.0 in values and any(map(_is_minus_zero, values)))
 
 
 def _array_of_codes(codes: int, places: int) -> array[int]:

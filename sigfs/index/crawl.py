@@ -77,7 +77,7 @@ def crawl(
             missing has no jobs.
     Complexity: with warm caches 10 us of processor time a job, 17 with documents; memory for a bounded number of jobs.
     """
-    wanted = sorted(workspace.names() if ids is None else ids)
+    wanted = sorted(workspace.ids() if ids is None else ids)
     work = functools.partial(read_chunk, workspace.path, documents=documents)
     return _parsed(_in_portions(work, wanted, executor, progress))
 
@@ -109,7 +109,7 @@ def revalidate(
     Complexity: one listing, one stat per job (two with documents), and the reading of what has changed: 4.6 us of
         processor time for an unchanged job, 7.2 with documents.
     """
-    found = set(workspace.names())
+    found = set(workspace.ids())
     gone = {job_id for job_id in known.ids if job_id not in found}
     new = found.difference(known.ids) if len(found) > len(known.ids) - len(gone) else set()
     differing: list[int] = []  # places in known
@@ -144,7 +144,7 @@ def new_and_gone(
         OSError: as `crawl`.
     Complexity: one listing, 1.5 us of processor time a job, and the reading of what is new.
     """
-    found = set(workspace.names())
+    found = set(workspace.ids())
     gone = [job_id for job_id in known if job_id not in found]
     new = found.difference(known) if len(found) > len(known) - len(gone) else set()
     read = _read_changes(workspace, new, documents, executor)

@@ -14,6 +14,9 @@ _PATIENCE_S: Final = 0.05
 """How long a waiting change keeps new readers out before it lets them by for as long: a slow query holds up
 changes, but not every other query."""
 
+_MOST_PATIENCE_S: Final = 1.0
+"""To how much that grows with each turn: slow queries without end must not keep a change away for ever."""
+
 
 class SharedLock:
     """Any number of readers, or one writer. Not re-entrant.
@@ -52,12 +55,19 @@ class SharedLock:
         """Change: wait until nobody reads, and let nobody begin to. The caller sees to it that there is one writer."""
         changed = self._changed
         with changed:
-            self._closed = True
-            while self._readers:
-                if not changed.wait(_PATIENCE_S) and self._readers:
-                    self._closed = not self._closed
-                    changed.notify_all()
-            self._closed, self._writing = False, True
+            patience_s = _PATIENCE_S
+            try:
+                self._closed = True
+                while self._readers:
+                    if not changed.wait(patience_s if self._closed else _PATIENCE_S) and self._readers:
+                        if self._closed:
+                            patience_s = min(2 * patience_s, _MOST_PATIENCE_S)
+                        self._closed = not self._closed
+                        changed.notify_all()
+                self._writing = True
+            finally:  # also where a signal has interrupted the waiting
+                self._closed = False
+                changed.notify_all()
         try:
             yield
         finally:

@@ -164,9 +164,9 @@ def _make_directories(path: str) -> None:
 
 
 def read_file(
-    dir_fd: int, name: str, trust: Callable[[os.stat_result], str]
+    dir_fd: int, name: str, trust: Callable[[os.stat_result], str], most_bytes: int
 ) -> tuple[tuple[int, int, int, int], bytes]:
-    """Read a file whole, if it is one that may be trusted; give its identity too."""
+    """Read a file whole, if it is one that may be trusted and no longer than that; give its identity too."""
     fd = os.open(name, files.READ_FLAGS, dir_fd=dir_fd)
     with open(fd, "rb", buffering=0) as file:
         status = os.fstat(fd)
@@ -175,7 +175,9 @@ def read_file(
         why = trust(status)
         if why:
             raise PermissionError(errno.EPERM, why, name)
-        return identity(status), file.read()
+        if status.st_size > most_bytes:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
+        return identity(status), file.read(status.st_size)
 
 
 def identity(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -65,7 +65,7 @@ class Shapes:
 
     def add(self, outline: Outline) -> int:
         """Number one more shape."""
-        template = _mapping(outline)
+        template = as_mapping(outline)
         leaves = [Field(self._space, key) for key, _ in flatten(template)]
         inner = dict.fromkeys(Field(self._space, key) for key in inner_keys(template))
         code = self._codes[outline] = len(self.shapes)
@@ -107,8 +107,9 @@ def split(mapping: Mapping[str, Json]) -> tuple[Outline, list[Json]]:
     return tuple(outline), leaves
 
 
-def _mapping(outline: Outline) -> dict[str, Json]:
-    return {key: None if below is None else _mapping(below) for key, below in map(_pair, outline)}
+def as_mapping(outline: Outline) -> dict[str, Json]:
+    """Give the mapping of that outline in which every leaf is null."""
+    return {key: None if below is None else as_mapping(below) for key, below in map(_pair, outline)}
 
 
 def _pair(item: object) -> tuple[str, Outline | None]:

@@ -28,10 +28,10 @@ from pyroaring import BitMap
 from sigfs.errors import DamagedStore
 from sigfs.index.column import Column
 from sigfs.index.numbers import Numbers
-from sigfs.index.shapes import NOTHING, Outline, Shapes
+from sigfs.index.shapes import NOTHING, Shapes, as_mapping, split
 from sigfs.index.table import Table
 from sigfs.model.statepoint import ID_LENGTH, load_json
-from sigfs.model.types import ABSENT, Json
+from sigfs.model.types import ABSENT, Json, StatePoint
 from sigfs.query.expr import Field, Space
 
 MAGIC: Final = b"sigfs index 1\n\0\0"
@@ -235,9 +235,9 @@ def _dump_space(
     places = dict(zip(used, count(), strict=False))
     out.add_array(array(kind, ranked if is_dense else map(places.__getitem__, ranked)))
     columns = [(field, column) for field, column in shapes.columns.items() if column.jobs]
-    out.add_json([[job if ranks is None else ranks[job], mapping] for job, mapping in shapes.ambiguous.items()])
+    out.add_json([[job if ranks is None else ranks[job], _spell(mapping)] for job, mapping in shapes.ambiguous.items()])
     return {
-        "shapes": [shapes.shapes[code].outline if code else None for code in used],
+        "shapes": [_spell(as_mapping(shapes.shapes[code].outline)) if code else None for code in used],
         "columns": [[field.key, _dump_column(out, column, ranks)] for field, column in columns],
     }
 
@@ -250,12 +250,12 @@ def _parse_space(said: Json, sections: _Reader, shapes: Shapes, space: Space, jo
     ranked = sections.array("B" if len(outlines) <= 0xFF else "I", jobs)
     ambiguous = sections.json()
     assert isinstance(ambiguous, list)
-    shapes.ambiguous = {job: mapping for job, mapping in ambiguous if isinstance(mapping, dict) and 0 <= job < jobs}
+    shapes.ambiguous = {job: _mapping(text) for job, text in ambiguous if 0 <= job < jobs}
     for key, encoding in columns:
         assert isinstance(key, str)
         shapes.columns[Field(space, key)] = _parse_column(encoding, sections, jobs)
     # Last: a shape takes the columns that are there.
-    numbers = [NOTHING if outline is None else shapes.add(_outline(outline)) for outline in outlines]
+    numbers = [NOTHING if text is None else shapes.add(split(_mapping(text))[0]) for text in outlines]
     _distribute(shapes, numbers, ranked)
     return array("I", map(numbers.__getitem__, ranked))
 
@@ -279,17 +279,16 @@ def _distribute(shapes: Shapes, numbers: Sequence[int], ranked: array[int]) -> N
         raise ValueError("a job has other values than keys")
 
 
-def _outline(said: Json) -> Outline:
-    assert isinstance(said, list)
-    outline: list[object] = []
-    for item in said:
-        if isinstance(item, str):
-            outline.append(item)
-        else:
-            key, below = item
-            assert isinstance(key, str)
-            outline.append((key, _outline(below)))
-    return tuple(outline)
+def _spell(mapping: StatePoint) -> str:
+    """Spell a mapping apart from what it stands in, with which it would be nested deeper than `load_json` reads."""
+    return _encode(mapping).decode("ascii")
+
+
+def _mapping(text: Json) -> dict[str, Json]:
+    assert isinstance(text, str)
+    mapping = load_json(text.encode())
+    assert isinstance(mapping, dict)
+    return mapping
 
 
 # Columns: value by value with the jobs of each, or, where values hardly repeat, job by job
@@ -328,6 +327,7 @@ def _parse_column(encoding: Json, sections: _Reader, jobs: int) -> Column:
         there = sections.bitmap(jobs)
         distinct = sections.json()
         assert isinstance(distinct, int)
+        assert bool(there) <= distinct <= len(there)
         if encoding == "json":
             values = sections.json()
             assert isinstance(values, list)

@@ -150,7 +150,7 @@ class Table:
         return found[0]
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Give what *compute* gives, computed at most once until the next change while there is room.
+        """Give what *compute* gives, computed once until the next change, or until there is no room for more answers.
 
         For facts that follow from this table alone. Two threads may both compute; both get equal results.
         """
@@ -158,8 +158,9 @@ class Table:
             return cast("T", self._cache[key])
         except KeyError:
             value = compute()
-            if len(self._cache) < _CACHE_LIMIT:
-                self._cache[key] = value
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[key] = value
             return value
 
     # Keys, as a directory asks
@@ -279,9 +280,7 @@ class Table:
             case Match():
                 return self._scan(expr, column, column.strs.values())
             case Near(_, number, relative, absolute):
-                reach = (
-                    max(relative * (abs(number) + absolute) / (1 - relative), absolute) if relative < 1 else math.inf
-                )
+                reach = max(relative * abs(number) / (1 - relative), absolute) if relative < 1 else math.inf
                 reach = reach * 1.001 + math.ulp(number)
                 return self._scan(expr, column, column.numbers_between(number - reach, number + reach))
             case Where():
@@ -307,19 +306,11 @@ class Table:
 
     def _scan(self, expr: _Leaf, column: Column, codes: Iterable[int]) -> Selection:
         """Ask the reference evaluator once for each value, of those that may come into question."""
-        deadline_s = time.monotonic() + _QUERY_LIMIT_S
-        found = []
-        values = column.values
-        for count, code in enumerate(codes):
-            if holds_for_leaf(expr, values[code]):
-                found.append(code)
-            if not count % 64 and time.monotonic() > deadline_s:
-                raise QueryTooCostly(f"looking at each value of {expr.field.key!r} takes more than {_QUERY_LIMIT_S} s")
-        return column.union(found)
+        return column.union(_those_for_which(expr, codes, column.values.__getitem__))
 
     def _try_each(self, expr: _Leaf, column: Column, within: Selection) -> Selection:
         """Ask the reference evaluator once for each job of *within*."""
-        found = BitMap(n for n in within & column.jobs if holds_for_leaf(expr, column.value_of(n)))
+        found = BitMap(_those_for_which(expr, within & column.jobs, column.value_of))
         if holds_for_inner(expr):
             found |= within & self.having_mapping_only(expr.field)
         return found
@@ -418,6 +409,22 @@ class Table:
                 column.check()
                 assert column.jobs.issubset(self.jobs)
             assert BitMap(space.ambiguous).issubset(self.jobs)
+
+
+def _those_for_which(expr: _Leaf, numbers: Iterable[int], value_of: Callable[[int], Json]) -> list[int]:
+    """Give those of *numbers*, of jobs or values, for whose value *expr* holds.
+
+    Raises:
+        QueryTooCostly: it takes too long.
+    """
+    deadline_s = time.monotonic() + _QUERY_LIMIT_S
+    found = []
+    for count, number in enumerate(numbers):
+        if holds_for_leaf(expr, value_of(number)):
+            found.append(number)
+        if not count % 64 and time.monotonic() > deadline_s:
+            raise QueryTooCostly(f"looking at each value of {expr.field.key!r} takes more than {_QUERY_LIMIT_S} s")
+    return found
 
 
 def _put_all(shapes: Shapes, codes: array[int], numbers: Sequence[int], mappings: Iterable[StatePoint | None]) -> None:

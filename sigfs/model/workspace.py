@@ -22,9 +22,7 @@ from sigfs.model.config import WORKSPACE_CONFIG, read_config
 from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE, parse_document, parse_statepoint, read_job
 from sigfs.model.statepoint import (
     DEFAULT_FUNCTION,
-    ID_DIGITS,
     ID_FUNCTIONS,
-    ID_LENGTH,
     encode,
     is_job_id,
     statepoint_id,
@@ -82,19 +80,6 @@ class Workspace:
             return files.stamp_of(os.stat(self.path))
         except OSError:
             return UNKNOWN
-
-    def names(self) -> list[JobId]:
-        """The names in the workspace that are like those of jobs, of whatever. A missing workspace has none.
-
-        Raises:
-            OSError: the workspace is there but cannot be listed.
-        Complexity: one listing; 0.5 us of processor time an entry.
-        """
-        try:
-            names = os.listdir(self.path)
-        except FileNotFoundError:
-            return []
-        return [name for name in names if len(name) == ID_LENGTH and not name.strip(ID_DIGITS)]  # type: ignore[misc]
 
     def ids(self) -> Iterator[JobId]:
         """The names of all directories that are named like jobs, pending ones too, in the order of the disk.

@@ -113,16 +113,21 @@ def renames(before: Iterable[Facts], after: Iterable[Facts], table: Table) -> bo
     Args:
         before: what the changed jobs said.
         after: what they say now, as does *table*.
-    Complexity: O(leaves of the records).
+    Complexity: O(keys + leaves of the records).
     """
     before, after = list(before), list(after)
+    columns = {**table.statepoints.columns, **table.documents.columns}
+    if not before:  # nothing went, so what matters is still there
+        columns = {field: column for field, column in columns.items() if column.may_have_equals}
+        if not columns:
+            return False
     mixed: dict[tuple[Field, Branch], Json] = {}
     for facts, is_gone in ((before, True), (after, False)):
         for each in facts:
             for field, value in each.leaves():
                 if type(value) is str or type(value) is bool or value is None:
                     continue
-                column = (table.documents if field.space is Space.DOC else table.statepoints).columns.get(field)
+                column = columns.get(field)
                 codes = [] if column is None else column.equal_codes(value)
                 if len(codes) > 1 or (is_gone and codes and column.code(value) is None):  # type: ignore[union-attr]
                     mixed[field, branch_of(value)] = value

@@ -512,7 +512,7 @@ def test_a_known_job_without_state_point_stays_until_its_directory_is_gone(works
 def test_a_job_that_goes_between_listing_and_look_is_gone(workspace, settled, monkeypatch):
     ids = fill(workspace, 3)
     known = stamped(workspace)
-    real = workspace.names
+    real = workspace.ids
 
     def listing():
         found = list(real())
@@ -520,8 +520,17 @@ def test_a_job_that_goes_between_listing_and_look_is_gone(workspace, settled, mo
             remove(workspace, ids[1])
         return found
 
-    monkeypatch.setattr(workspace, "names", listing)
+    monkeypatch.setattr(workspace, "ids", listing)
     assert revalidate(workspace, known, documents=True) == ([Change(ids[1], None)], [])
+
+
+def test_a_known_job_whose_directory_became_a_link_is_gone(workspace, settled, tmp_path):
+    ids = fill(workspace, 3)
+    known = stamped(workspace)
+    os.rename(os.path.join(workspace.path, ids[1]), tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", os.path.join(workspace.path, ids[1]))
+    assert revalidate(workspace, known) == ([Change(ids[1], None)], [])
+    assert new_and_gone(workspace, known.ids) == ([Change(ids[1], None)], [])
 
 
 def test_a_workspace_that_is_gone_has_lost_all_jobs(workspace, settled):

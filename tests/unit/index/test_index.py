@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from sigfs.errors import AmbiguousId, NoSuchJob
+from sigfs.errors import AmbiguousId, NoSuchJob, QueryTooCostly
 from sigfs.index import Index
-from sigfs.model.types import Change, JobId, Record
+from sigfs.index.column import Column
+from sigfs.model.types import Change, JobId, Record, Stamp
 from sigfs.query import parse
-from sigfs.query.expr import Field, Space
+from sigfs.query.expr import Field, Match, Space
 from tests.support.strategies import added, job_id, record
 
 
@@ -124,3 +125,59 @@ def test_the_values_of_few_jobs_are_named_as_those_of_many() -> None:
             assert list(map(repr, table.values(field, few))) == list(map(repr, column.distinct(few)))
             assert table.count_values(field, few) == len(column.distinct(few))
         assert table.values(field, table.select(parse({"a": 7.0, "a.$type": "float"}))) == [7]
+
+
+def test_a_document_read_before_is_kept_by_a_later_record_of_the_same_batch() -> None:
+    index, told = Index(), list[Change]()
+    index.journal = told.extend
+    jid = job_id({"foo": 1})
+    index.apply([Change(jid, record({"foo": 1}, {"bar": False}))])
+    whole = Change(jid, Record(jid, {"foo": 1}, {"bar": True}, Stamp(2, 3, 4)))
+    index.apply([whole, Change(jid, Record(jid, {"foo": 1}, None, Stamp(5)))])
+    assert find(index, "doc.bar true") == [1]
+    with index.reading() as table:
+        assert table.stamp(jid) == Stamp(5, 3, 4)
+    again = Index()
+    again.apply(told[-1:])
+    assert find(again, "doc.bar true") == [1]
+
+
+def test_every_condition_has_a_limit_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = make(*({"foo": i} for i in range(50)))
+    monkeypatch.setattr("sigfs.index.table._QUERY_LIMIT_S", -1.0)
+    slow = Match(Field(Space.SP, "foo"), "a")
+    with index.reading() as table:
+        few = table.select(parse("foo 3"))
+        with pytest.raises(QueryTooCostly):
+            table.select(slow, few)
+
+
+def test_what_is_near_within_an_endless_reach_is_every_finite_number() -> None:
+    index = make({"foo": -0.0}, {"foo": 5}, {"foo": float("inf")}, {"foo": "a"})
+    assert find(index, "foo.$near [1,0,Infinity]") == [-0.0, 5]
+
+
+def test_the_latest_answer_is_kept_however_many_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sigfs.index.table._CACHE_LIMIT", 3)
+    index = make({"foo": 1})
+    with index.reading() as table:
+        for number in range(10):
+            asked = [table.cached(("a", number), object) for _ in range(2)]
+            assert asked[0] is asked[1]
+
+
+def test_jobs_out_of_order_keep_their_own_values() -> None:
+    column = Column()
+    column.extend([0, 2, 1, 3], [10, 11, 12, 13])
+    assert column.values_of(range(4)) == [10, 12, 11, 13]
+    column.extend([*range(4, 10)], [*range(20, 26)])
+    assert column.values_of([4, 9]) == [20, 25]
+    column.check()
+
+
+@pytest.mark.parametrize("odd", [-0.0, float("nan")])
+def test_odd_numbers_among_many_are_values_of_their_own(odd: float) -> None:
+    column = Column()
+    column.extend([0, 1, 2, 3], [float("inf"), float("-inf"), odd, 0.0])
+    assert [repr(value) for value in column.values_of([2, 3])] == [repr(odd), "0.0"]
+    column.check()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import threading
+import time
+
+import pytest
 
 from sigfs.index.lock import SharedLock
 from tests.support.wait import wait_until
@@ -92,3 +95,49 @@ def test_a_change_gets_its_turn_among_readers_without_end() -> None:
     for reader in readers:
         reader.join(10)
         assert not reader.is_alive()
+
+
+def test_a_change_gets_its_turn_among_slow_readers_without_end() -> None:
+    lock, ended = SharedLock(), threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            with lock.shared():
+                time.sleep(0.12)
+
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+        time.sleep(0.02)
+    changed = threading.Event()
+
+    def change() -> None:
+        with lock.exclusive():
+            changed.set()
+
+    threading.Thread(target=change, daemon=True).start()
+    try:
+        assert changed.wait(5)
+    finally:
+        ended.set()
+
+
+def test_a_change_that_is_interrupted_while_it_waits_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = SharedLock()
+
+    def interrupted(timeout_s: float | None = None) -> bool:
+        raise KeyboardInterrupt
+
+    with lock.shared():
+        with monkeypatch.context() as patch:
+            patch.setattr(lock._changed, "wait", interrupted)
+            with pytest.raises(KeyboardInterrupt), lock.exclusive():
+                pass
+        read = threading.Event()
+
+        def reader() -> None:
+            with lock.shared():
+                read.set()
+
+        threading.Thread(target=reader, daemon=True).start()
+        assert read.wait(5)

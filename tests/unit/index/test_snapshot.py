@@ -9,6 +9,7 @@ from pyroaring import BitMap
 
 from sigfs.errors import DamagedStore
 from sigfs.index import Index, Table
+from sigfs.index.column import Column
 from sigfs.index.snapshot import _check_bitmap, dump, parse, read_meta
 from sigfs.model.types import ABSENT, Batch, Change, JobId, Json, Record, Stamp
 from tests.support.strategies import job_id
@@ -144,3 +145,24 @@ def test_bitmaps_of_every_kind_pass_and_no_broken_one() -> None:
             members = [*read]
             assert members == sorted(set(members))
             assert len(members) == len(read)
+
+
+@pytest.mark.parametrize("depth", [90, 150, 200])
+def test_state_points_as_deep_as_can_be_read_are_read_again(depth: int) -> None:
+    sp: dict[str, Json] = {"k": 1}
+    for _ in range(depth - 1):
+        sp = {"k": sp}
+    clashing: dict[str, Json] = {"a.b": 1, "a": {"b": 2}, "k": sp["k"]}
+    index = Index()
+    index.apply([Change(job_id(each), Record(job_id(each), each)) for each in (sp, clashing)])
+    copy, _ = parse(write(index._table))
+    assert copy.contents() == index._table.contents()
+
+
+def test_an_impossible_number_of_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = a_table()
+    monkeypatch.setattr(Column, "__len__", lambda _: 10_000)
+    data = write(table)
+    monkeypatch.undo()
+    with pytest.raises(DamagedStore):
+        parse(data)

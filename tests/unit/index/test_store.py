@@ -352,6 +352,32 @@ def test_a_missing_journal_leaves_the_snapshot(project: Project, opened: Open) -
     assert texts(loaded) == texts(index)
 
 
+def test_a_sparse_file_of_a_terabyte_is_no_snapshot(project: Project, opened: Open) -> None:
+    path, _ = saved(project, opened)
+    os.truncate(path / SNAPSHOT, 1 << 40)
+    store = opened(project)
+    assert store.load() is None
+    assert os.strerror(errno.EFBIG) in store.reason
+
+
+def test_a_journal_that_takes_too_long_to_repeat_leaves_the_snapshot(
+    project: Project, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, index = saved(project, opened)
+    monkeypatch.setattr(stores, "MOST_REPLAYED_BYTES", 100)
+    os.truncate(next(path.glob("journal-*")), 101)
+    store = opened(project)
+    loaded = store.load()
+    assert loaded is not None
+    assert texts(loaded) == texts(index)
+    store.attach(loaded)
+    loaded.apply([change(1, a=1)])
+    store.close()
+    after = opened(project).load()
+    assert after is not None
+    assert len(after) == len(index) + 1
+
+
 @pytest.mark.parametrize("name", [SNAPSHOT, LOCK, "journal"])
 @pytest.mark.parametrize("kind", ["directory", "full directory", "link", "dangling link", "fifo", "unreadable"])
 def test_something_else_in_the_place_of_a_file_is_not_used_and_gives_way(
