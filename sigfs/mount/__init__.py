@@ -149,6 +149,7 @@ def _serve(
     )
 
     def compare(with_documents: bool) -> Findings:
+        index.warm()
         with index.reading() as table:
             known = table.stamped()
         found = revalidate(workspace, known, documents=with_documents, progress=watcher.progress)

@@ -206,6 +206,7 @@ class Operations(OpenFiles):
         self._changed_ns = max(time.time_ns(), self._changed_ns + 1)
         if not self._can_notify:
             return
+        self._tell_again()  # lest what is to be told again piles up while nobody asks
         stale = self._invalidation.after(delta)
         for inode in stale.inodes:
             self._notifier.invalidate_inode(inode)

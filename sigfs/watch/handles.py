@@ -21,6 +21,9 @@ MAX_CACHED: Final = 1 << 15
 MAX_FOREIGN: Final = 1 << 12
 """Directories remembered for being no job of this workspace."""
 
+OPEN_TRIES: Final = 8
+"""For a directory that is being removed the kernel may say ENOMEM, and ESTALE or the truth a moment later."""
+
 _HEADER: Final = struct.Struct("Ii")  # struct file_handle: handle_bytes, handle_type
 _MAX_HANDLE_BYTES: Final = 128
 _AT_EMPTY_PATH: Final = 0x1000
@@ -162,7 +165,7 @@ class JobHandles:
             if self._fd < 0:
                 self._fd = os.open(self._workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 self._path = os.readlink(f"/proc/self/fd/{self._fd}")
-            fd = open_handle(self._fd, handle)
+            fd = self._open(handle)
             # Both paths are spelled by the kernel, as seen through one mount.
             directory, _, name = os.readlink(f"/proc/self/fd/{fd}").rpartition("/")
         except OSError as error:
@@ -173,6 +176,15 @@ class JobHandles:
             if fd >= 0:
                 os.close(fd)
         return JobId(name) if directory == self._path and is_job_id(name) else None
+
+    def _open(self, handle: bytes) -> int:
+        for _ in range(OPEN_TRIES - 1):
+            try:
+                return open_handle(self._fd, handle)
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+        return open_handle(self._fd, handle)
 
 
 def call(name: str, *arguments: object) -> int:

@@ -94,13 +94,15 @@ class Inotify:
 
     def attach(self) -> bool:
         """See ``Source``."""
+        # Before the watch: should the directory be replaced in between, ``in_place`` is to notice it.
+        here = identity(self._workspace)
         try:
             self._watch = self._queue.add_watch(self._workspace, _WORKSPACE_EVENTS)
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.ENOTDIR}:
                 return False
             raise NoEvents(error.errno, f"inotify: {error.strerror}") from error
-        self._identity = identity(self._workspace)
+        self._identity = here
         return True
 
     def detach(self) -> None:

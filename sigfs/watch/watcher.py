@@ -10,7 +10,7 @@ All reading that leads to a change is done, or put in order, by one thread, so t
 after a newer one.
 
 Not watched: the inside of a job that is known, unless documents are followed. Its state point cannot change without
-its name changing (I1).
+its name changing (I1); a directory with the state point of another name is told, and looked at until it has its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from sigfs.errors import InvalidStatePoint
 from sigfs.model.reading import parse, read_chunk
+from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Change, Findings, JobId, Json, Record
 from sigfs.watch.comparison import Comparisons, Outcome
 from sigfs.watch.fanotify import Fanotify
@@ -33,6 +35,7 @@ from sigfs.watch.pace import Pace
 from sigfs.watch.pending import PendingJobs
 from sigfs.watch.sources import (
     APPEARED,
+    DOCUMENT,
     LOOK,
     STATEPOINT,
     Mode,
@@ -514,7 +517,7 @@ class WorkspaceWatcher:
                 self._unfollowed = not source.follow(job) or self._unfollowed
         try:
             records, pending = self._read(jobs, documents)
-            awaited = [job for job in pending if self._await(job)]
+            awaited = [job for job in (*pending, *self._misnamed(records, jobs)) if self._await(job)]
             if awaited:
                 # First the watch, then another look, so that the state point cannot come in between.
                 more, _ = self._read(awaited, documents)
@@ -525,10 +528,12 @@ class WorkspaceWatcher:
                 self._await(job)
             return
         changes = []
+        misnamed = self._misnamed(records, jobs)
         for job, what in jobs.items():
             record = records.get(job)
             if record is not None or job not in pending:
-                self._forget(job)
+                if job not in misnamed:
+                    self._forget(job)
                 changes.append(Change(job, record))
             elif what & APPEARED:  # what had been known under this name is no more
                 changes.append(Change(job, None))
@@ -538,6 +543,15 @@ class WorkspaceWatcher:
         """Give what could be read, and which directories are pending; what is in neither is gone."""
         batch = parse(read_chunk(self._workspace.path, list(jobs), documents))
         return {row[0]: Record(*row) for row in batch.rows}, set(batch.pending)
+
+    def _misnamed(self, records: Mapping[JobId, Record], looks: Mapping[JobId, int]) -> set[JobId]:
+        """Name the jobs of which more may come: who moves a directory first writes its state point after (I1)."""
+        function = self._workspace.id_function
+        return {
+            job
+            for job, record in records.items()
+            if (looks[job] != DOCUMENT or job in self._pending) and not _is_own(record, function)
+        }
 
     def _await(self, job: JobId) -> bool:
         """Look at *job* again later; whether it has not been awaited before."""
@@ -615,3 +629,10 @@ class WorkspaceWatcher:
         except Exception:
             log.exception("%d changes could not be applied; comparing again", len(changes))
             self._compare_later()
+
+
+def _is_own(record: Record, function: str) -> bool:
+    try:
+        return statepoint_id(record.statepoint, function) == record.id
+    except InvalidStatePoint:  # of no id: nothing to wait for
+        return True

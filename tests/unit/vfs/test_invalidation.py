@@ -302,6 +302,19 @@ def test_the_kernel_is_told_once_more_a_moment_later(thousand: Kernel, monkeypat
     assert thousand.names == told
 
 
+def test_what_is_to_be_told_once_more_does_not_pile_up_while_nobody_asks(
+    thousand: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thousand.find("group@lt/1")
+    thousand.operations.apply([Change(job_id(n), None) for n in range(0, 1000, 10)])
+    told = set(thousand.names)
+    thousand.names.clear()
+    now = operations_module.time.monotonic() + operations_module._REPEAT_S
+    monkeypatch.setattr(operations_module.time, "monotonic", lambda: now)
+    thousand.operations.apply([Change(job_id(1), None)])
+    assert told <= set(thousand.names)
+
+
 def test_a_very_deep_directory_is_followed_like_any_other(thousand: Kernel) -> None:
     inode: Inode | None = ROOT
     for name in ["group@gt", "0"] * 1200:

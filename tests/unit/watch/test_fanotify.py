@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import struct
@@ -260,6 +261,33 @@ def test_the_cache_of_handles_is_bounded_and_consistent(workspace: Path, monkeyp
         assert known.bind(jobs[2])
         assert known.cached(found[2]) == jobs[2]
         known.check()
+    finally:
+        known.clear()
+        os.close(directory)
+
+
+@pytest.mark.parametrize("then", [0, errno.ESTALE])
+def test_no_memory_for_a_directory_that_is_being_removed_is_no_lost_event(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, then: int
+) -> None:
+    (workspace / JOB).mkdir()
+    directory = os.open(workspace, os.O_RDONLY)
+    real, refusals = handles.open_handle, [then, errno.ENOMEM, errno.ENOMEM]
+
+    def open_handle(mount_fd: int, handle: bytes) -> int:
+        if refusals and (code := refusals.pop()):
+            raise OSError(code, os.strerror(code))
+        return real(mount_fd, handle)
+
+    known = JobHandles(str(workspace))
+    try:
+        handle = handle_of(directory, JOB)
+        monkeypatch.setattr(handles, "open_handle", open_handle)
+        assert known.job_of(handle) == (None if then else JOB)
+        known.clear()
+        refusals[:] = [errno.ENOMEM] * 100
+        with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+            known.job_of(handle)
     finally:
         known.clear()
         os.close(directory)

@@ -94,6 +94,24 @@ def test_a_state_point_that_comes_late_is_awaited(
     wait_until(lambda: receiver.values() == [1, 2])
 
 
+def test_a_directory_that_is_moved_before_its_state_point_is_written_is_looked_at_again(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    job = workspace.create({"a": 1})
+    wait_until(lambda: job in receiver.records)
+    new = statepoint_id({"a": 2})
+    os.rename(os.path.join(workspace.path, job), os.path.join(workspace.path, new))
+    wait_until(lambda: set(receiver.records) == {new})
+    with open(os.path.join(workspace.path, new, SP_FILE), "w", encoding="utf-8") as file:
+        json.dump({"a": 2}, file)
+    wait_until(lambda: receiver.values() == [2])
+    wait_until(lambda: len(watching._pending) == 0)
+    os.rename(os.path.join(workspace.path, new), os.path.join(workspace.path, job))
+    wait_until(lambda: set(receiver.records) == {job})
+    shutil.rmtree(os.path.join(workspace.path, job))
+    wait_until(lambda: not receiver.records and len(watching._pending) == 0)
+
+
 def test_a_pending_directory_that_is_made_anew_is_awaited_too(
     watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
 ) -> None:
@@ -204,6 +222,26 @@ def test_a_workspace_swapped_for_another_is_noticed(
     Workspace(str(tmp_path / "before")).create({"a": 4})
     workspace.create({"a": 3})
     wait_until(lambda: receiver.values() == [2, 3])
+
+
+def test_a_workspace_that_is_replaced_while_it_is_being_attached_to_is_noticed(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = inotify.Inotify(workspace.path)
+    try:
+        real = source._queue.add_watch
+
+        def add_watch(path: str, mask: int) -> int:
+            watch: int = real(path, mask)
+            os.rename(workspace.path, tmp_path / "before")
+            os.mkdir(workspace.path)
+            return watch
+
+        monkeypatch.setattr(source._queue, "add_watch", add_watch)
+        assert source.attach()
+        assert not source.in_place()
+    finally:
+        source.close()
 
 
 def test_a_workspace_below_a_renamed_directory_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
