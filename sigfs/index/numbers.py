@@ -6,6 +6,7 @@ ids serves both ways at 32 bytes a job; those that came later have numbers behin
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
@@ -31,7 +32,8 @@ class Numbers:
         self._later: SortedDict = SortedDict()  # id -> number
         self._later_ids: list[JobId | None] = []  # number - _first -> id
         self._free: list[int] = []  # numbers from _first on that are not in use
-        self.jobs = BitMap(range(self._first))
+        self.jobs = BitMap()
+        self._use(range(self._first))
 
     def append(self, ids: Sequence[JobId]) -> int:
         """Number ids that ascend and follow on those that are here, one by one; give the first number."""
@@ -39,8 +41,12 @@ class Numbers:
         start = self._first
         self._blob += "".join(ids)
         self._first += len(ids)
-        self.jobs.add_range(start, self._first)
+        self._use(range(start, self._first))
         return start
+
+    def _use(self, numbers: range) -> None:
+        # Not as a range: from containers of runs a job is hard to take away.
+        self.jobs.update(array("I", numbers))
 
     def add(self, job_id: JobId) -> int:
         """Number *job_id*, which has none. O(log jobs)."""
