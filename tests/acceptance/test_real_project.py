@@ -33,9 +33,11 @@ def project(tmp_path: Path) -> str:
 
 
 def contents(root: str) -> dict[str, tuple[str, int, int]]:
-    """Give path below *root* -> (hash of the content, mode, mtime in ns) of all files."""
+    """Give path below *root* -> (hash of the content, mode, mtime in ns) of all files but those of the index."""
     found = {}
-    for directory, _, files in os.walk(root):
+    for directory, directories, files in os.walk(root):
+        if ".sigfs" in directories:
+            directories.remove(".sigfs")
         for name in files:
             path = os.path.join(directory, name)
             stat = os.stat(path)
