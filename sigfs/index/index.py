@@ -191,13 +191,14 @@ class Index:
                         jobs.append((table.record_of(number), None))
                         table.remove(number)
                     else:
-                        before = table.record_of(number) if table.differs(number, record) else None
-                        if before is not None:
-                            table.update(number, record)
+                        before = table.record_of(number)
+                        is_news = table.update(number, record)
+                        if is_news:
                             known = before.document if record.document is None else record.document
                             jobs.append((before, replace(record, document=known)))
-                        is_news = record.stamp is not None and table.restamp(number, record.stamp)
-                        if before is None and not is_news:
+                        if record.stamp is not None:
+                            is_news |= table.restamp(number, record.stamp)
+                        if not is_news:
                             continue
                     effective.append(change)
                 if any(before is None or after is None for before, after in jobs):

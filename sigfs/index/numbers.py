@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from pyroaring import BitMap
 from sortedcontainers import SortedDict
@@ -16,6 +17,9 @@ from sortedcontainers import SortedDict
 from sigfs.index.column import Selection
 from sigfs.model.statepoint import ID_LENGTH
 from sigfs.model.types import JobId
+
+_MANY: Final = 16
+"""A list of a job in so many, or more, is picked from a list of all."""
 
 
 class Numbers:
@@ -29,6 +33,7 @@ class Numbers:
         """Begin with the ids in *blob*, ascending, one after the other; numbered from 0."""
         self._blob = blob
         self._first = len(blob) // ID_LENGTH  # the number of the first job that came later
+        self._ids: list[JobId] | None = None  # those of the blob, once many were asked for: 90 bytes a job
         self._later: SortedDict = SortedDict()  # id -> number
         self._later_ids: list[JobId | None] = []  # number - _first -> id
         self._free: list[int] = []  # numbers from _first on that are not in use
@@ -41,6 +46,7 @@ class Numbers:
         start = self._first
         self._blob += "".join(ids)
         self._first += len(ids)
+        self._ids = None
         self._use(range(start, self._first))
         return start
 
@@ -91,12 +97,16 @@ class Numbers:
         return len(self.jobs)
 
     def ids(self, selection: Selection) -> list[JobId]:
-        """Give the ids of *selection*, sorted. About 0.1 µs a job."""
-        blob, first = self._blob, self._first
+        """Give the ids of *selection*, sorted. 0.1 µs a job, less for many."""
         numbers = selection.to_array()
-        if not len(numbers) or numbers[-1] < first:
-            return [blob[n : n + ID_LENGTH] for n in map(ID_LENGTH.__mul__, numbers)]  # type: ignore[misc]
-        return sorted(map(self.__getitem__, numbers))
+        if len(numbers) and numbers[-1] >= self._first:
+            return sorted(map(self.__getitem__, numbers))
+        blob = self._blob
+        if self._ids is None and len(numbers) * _MANY > self._first:
+            self._ids = [blob[n : n + ID_LENGTH] for n in range(0, len(blob), ID_LENGTH)]  # type: ignore[misc]
+        if self._ids is not None:
+            return [*map(self._ids.__getitem__, numbers)]
+        return [blob[n : n + ID_LENGTH] for n in map(ID_LENGTH.__mul__, numbers)]  # type: ignore[misc]
 
     def in_order(self) -> Sequence[int]:
         """Give all numbers in use by ascending id; a range if that is how they are."""

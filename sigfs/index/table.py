@@ -355,17 +355,15 @@ class Table:
         self._set_stamp(number, Stamp())
         self.numbers.remove(self.numbers[number])
 
-    def differs(self, number: int, record: Record) -> bool:
-        """Tell whether *record* says anything else than is known of the job. A document of None says nothing."""
-        return _differs(self.statepoints, self.statepoint_shapes, number, record.statepoint) or (
-            record.document is not None and _differs(self.documents, self.document_shapes, number, record.document)
-        )
+    def update(self, number: int, record: Record) -> bool:
+        """Let the job say what *record* says; tell whether that is news. A document of None says nothing.
 
-    def update(self, number: int, record: Record) -> None:
-        """Let the job say what *record* says. O(keys, and log values for those that changed)."""
-        _replace(self.statepoints, self.statepoint_shapes, number, record.statepoint)
+        O(keys, and log values for those that changed).
+        """
+        news = _replace(self.statepoints, self.statepoint_shapes, number, record.statepoint)
         if record.document is not None:
-            _replace(self.documents, self.document_shapes, number, record.document)
+            news |= _replace(self.documents, self.document_shapes, number, record.document)
+        return news
 
     def restamp(self, number: int, stamp: Stamp) -> bool:
         """Note what the job's files are like; tell whether that is news. What *stamp* does not know stays."""
@@ -495,28 +493,25 @@ def _take(shapes: Shapes, codes: array[int], number: int) -> None:
     codes[number] = NOTHING
 
 
-def _differs(shapes: Shapes, codes: array[int], number: int, mapping: StatePoint | None) -> bool:
-    known = shapes.shapes[codes[number]]
-    if mapping is None:
-        return codes[number] != NOTHING
-    outline, values = split(mapping)
-    if codes[number] == NOTHING or outline != known.outline or known.ambiguous:
-        return _text(shapes.rebuild(codes[number], number)) != _text(mapping)
-    return not all(column.has(number, value) for column, value in zip(known.columns, values, strict=True))
-
-
-def _replace(shapes: Shapes, codes: array[int], number: int, mapping: StatePoint | None) -> None:
-    known = shapes.shapes[codes[number]]
-    if mapping is not None and codes[number] != NOTHING and not known.ambiguous:
+def _replace(shapes: Shapes, codes: array[int], number: int, mapping: StatePoint | None) -> bool:
+    """Give a job another mapping; tell whether it is another."""
+    code = codes[number]
+    known = shapes.shapes[code]
+    if mapping is not None and code != NOTHING and not known.ambiguous:
         outline, values = split(mapping)
         if outline == known.outline:
+            news = False
             for column, value in zip(known.columns, values, strict=True):
                 if not column.has(number, value):
                     column.take(number)
                     column.put(number, value)
-            return
+                    news = True
+            return news
+    if _text(shapes.rebuild(code, number)) == _text(mapping):
+        return False
     _take(shapes, codes, number)
     _put(shapes, codes, number, mapping)
+    return True
 
 
 def _text(mapping: StatePoint | None) -> str:

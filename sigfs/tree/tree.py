@@ -206,8 +206,8 @@ class Tree:
                 continue
             having = table.having(field)
             if jobs.intersect(having):
-                mappings = table.having_mapping(field)
-                if not jobs.intersect(mappings) or not jobs.intersect(table.having_mapping_only(field)):
+                mappings = jobs & table.having_mapping(field)
+                if not mappings or is_subset(mappings, having):
                     return field
         return None
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import signac
 
 from sigfs.index.crawl import crawl, revalidate
-from sigfs.index.index import Index
+from sigfs.index.index import Index, without_collector
 from sigfs.model.types import Stamped
 from sigfs.model.workspace import Workspace
 from tests.bench import data
@@ -25,8 +25,9 @@ _C = "C"
 
 
 def read(workspace: Workspace, documents: bool, threads: int | None = None) -> list[str]:
-    """Crawl, keep what was read until the end, give the ids."""
+    """Crawl as ``Index.build`` does, without the collector; keep what was read until the end, give the ids."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(without_collector())
         executor = stack.enter_context(ThreadPoolExecutor(threads)) if threads else None
         batches = list(crawl(workspace, documents=documents, executor=executor))
     return [row[0] for batch in batches for row in batch.rows]
