@@ -15,6 +15,10 @@ from tests.support.wait import wait_until
 pytestmark = pytest.mark.fuse
 
 
+def count(path: str) -> int:
+    return int(os.getxattr(path, "user.sigfs.count"))
+
+
 def test_a_path_and_a_filtered_view_follow_the_documents(tmp_path: Path, mount: Mount) -> None:
     project = make_project(str(tmp_path / "p"))
     jobs = [add_job(project, {"a": i, "b": i % 2}) for i in range(4)]
@@ -22,12 +26,12 @@ def test_a_path_and_a_filtered_view_follow_the_documents(tmp_path: Path, mount: 
     done = mount(project, "--filter=doc.done true")
     assert os.listdir(done) == []
     assert not os.path.exists(f"{everything}/doc.done")
-    assert os.getxattr(everything, "user.sigfs.count") == b"4"
+    assert count(everything) == 4
 
     for job in jobs[1:3]:
         Path(job, "signac_job_document.json").write_text(json.dumps({"done": True}))
     wait_until(lambda: os.path.isdir(f"{everything}/doc.done/true/a/1/b/1"), 30, "the path to resolve")
-    assert os.getxattr(f"{everything}/doc.done/true", "user.sigfs.count") == b"2"
+    wait_until(lambda: count(f"{everything}/doc.done/true") == 2, 30, "both jobs to be counted")
     assert os.getxattr(f"{everything}/doc.done/true", "user.sigfs.query") == b"doc.done/true"
     wait_until(lambda: os.path.isdir(f"{done}/b/1/a/1"), 30, "the view to show the job")
 
