@@ -1,8 +1,8 @@
 """A view as a tree: layouts, names, and what (node, name) leads to. Pure functions of an index table."""
 
 from sigfs.tree.facts import Branch, Facts, renames
-from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Node, QueryNode, VirtualNode
-from sigfs.tree.tree import LAYOUTS, Found, Layout, Tree
+from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, View, VirtualNode
+from sigfs.tree.tree import LAYOUTS, Found, Tree
 
 __all__ = [
     "LAYOUTS",
@@ -16,6 +16,7 @@ __all__ = [
     "Node",
     "QueryNode",
     "Tree",
+    "View",
     "VirtualNode",
     "renames",
 ]

@@ -9,7 +9,26 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sigfs.model.types import JobId
-from sigfs.query.expr import And, Expr, Field
+from sigfs.query.expr import EVERYTHING, And, Expr, Field
+
+Layout: TypeAlias = str
+"""The name of a layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which jobs there are, and how they are arranged. Several may hang in one mount."""
+
+    layout: Layout = "auto"
+    filter: Expr = EVERYTHING
+
+    @property
+    def terms(self) -> tuple[Expr, ...]:
+        """The conditions of the filter, with which the terms of each of its nodes begin."""
+        return self.filter.terms if isinstance(self.filter, And) else (self.filter,)
+
+
+DEFAULT = View()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +38,12 @@ class QueryNode:
     Attributes:
         terms: what has been said on the way, beginning with the view's filter; all of them together are the query.
         pinned: the keys that need not be asked again: they were given one value, or said to be absent.
+        view: what arranges what is listed.
     """
 
     terms: tuple[Expr, ...]
     pinned: frozenset[Field] = frozenset()
+    view: View = DEFAULT
 
     @property
     def query(self) -> Expr:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
-from typing import Final, Literal, NamedTuple, TypeAlias, assert_never, get_args
+from typing import Final, NamedTuple, assert_never
 
 from sigfs.errors import QuerySyntaxError
 from sigfs.index import Selection, Table, is_subset
@@ -21,10 +21,9 @@ from sigfs.query.path import key_name, parse_key, parse_operand, value_name
 from sigfs.query.values import has_nan
 from sigfs.tree.facts import Branch, branch_of, is_job_id
 from sigfs.tree.names import may_be_shortened, shorten
-from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Node, QueryNode, VirtualNode
+from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, View, VirtualNode
 
-Layout: TypeAlias = Literal["auto", "full"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+LAYOUTS: Final[tuple[Layout, ...]] = ("auto", "full")
 
 _ABSENT = "false"  # the one entry of KEY@exists/
 _ASKS_NO_KEY = ("$exists", "$and", "$or", "$not")  # these hold for jobs without the key, too
@@ -51,27 +50,36 @@ class Found(NamedTuple):
 
 
 class Tree:
-    """One view: a filter and the layout that arranges its jobs.
+    """What is listed and found in the nodes of views, and the view at the top.
+
+    A node knows the view that it belongs to; nodes of any view may be asked about.
 
     ``auto`` does not list keys that are constant over the whole view (a lone job shows all its keys); ``full`` lists
     every key. Both resolve the same names.
     """
 
     def __init__(self, layout: Layout = "auto", filter: Expr = EVERYTHING) -> None:  # noqa: A002 - the view's word
-        """Define the view.
+        """Define the view at the top.
 
         Raises:
             ValueError: there is no such layout.
         """
         if layout not in LAYOUTS:
             raise ValueError(f"no layout {layout!r}; there are: {', '.join(LAYOUTS)}")
-        self.layout = layout
-        self.filter = filter
+        self.view = View(layout, filter)
 
     @cached_property
     def root(self) -> QueryNode:
-        """The view's top directory. Always virtual: a lone job without any key is listed by its id."""
-        return QueryNode(self.filter.terms if isinstance(self.filter, And) else (self.filter,))
+        """The top directory of the view at the top."""
+        return self.root_of(self.view)
+
+    def root_of(self, view: View) -> QueryNode:
+        """Give the top directory of *view*. Always virtual: a lone job without any key is listed by its id."""
+        return QueryNode(view.terms, view=view)
+
+    def view_of(self, node: VirtualNode) -> View:
+        """Give the view that *node* belongs to."""
+        return node.view if isinstance(node, QueryNode) else node.parent.view
 
     def child(self, node: VirtualNode, name: str, table: Table) -> Node | None:
         """Find what *name* leads to in *node*; None as for ``find``."""
@@ -111,7 +119,7 @@ class Tree:
         jobs = self.selection(node, table)
         match node:
             case QueryNode():
-                field = self._next_key(jobs, node.pinned, table)
+                field = self._next_key(node.view, jobs, node.pinned, table)
                 if field is None:
                     return iter(table.ids(jobs))
                 names = [shorten(key_name(field))]
@@ -152,8 +160,8 @@ class Tree:
         """Give the jobs of the query that *node* is, or hangs off: all that its names can depend on."""
         return table.select(node.query if isinstance(node, QueryNode) else node.parent.query)
 
-    def listed_keys(self, table: Table) -> tuple[Field, ...]:
-        """Give the keys of the view in canonical order: fewest distinct values first, then by name.
+    def listed_keys(self, table: Table, view: View) -> tuple[Field, ...]:
+        """Give the keys of *view* in canonical order: fewest distinct values first, then by name.
 
         As long as these and the names of values (``Table.values``) are the same, what a directory says depends on the
         jobs in its ``selection`` alone.
@@ -162,17 +170,17 @@ class Tree:
         """
 
         def compute() -> tuple[Field, ...]:
-            view = self.selection(self.root, table)
-            lists_constants = self.layout == "full" or len(view) == 1
-            counts = ((table.count_values(field, view), field) for field in table.fields(Space.SP))
+            jobs = table.select(self.root_of(view).query)
+            lists_constants = view.layout == "full" or len(jobs) == 1
+            counts = ((table.count_values(field, jobs), field) for field in table.fields(Space.SP))
             ranked = sorted(
                 (count, field)
                 for count, field in counts
-                if count > 1 or (count and (lists_constants or not table.is_constant(field, view)))
+                if count > 1 or (count and (lists_constants or not table.is_constant(field, jobs)))
             )
             return tuple(field for _, field in ranked)
 
-        return table.cached(("listed keys", self.layout, self.filter), compute)
+        return table.cached(("listed keys", view), compute)
 
     def reads_documents(self, node: VirtualNode, name: str = "") -> bool:
         """Tell whether what *node* and *name* in it lead to depends on documents."""
@@ -195,13 +203,13 @@ class Tree:
 
     # How a query is arranged
 
-    def _next_key(self, jobs: Selection, pinned: frozenset[Field], table: Table) -> Field | None:
+    def _next_key(self, view: View, jobs: Selection, pinned: frozenset[Field], table: Table) -> Field | None:
         """Give the key to list: the first in canonical order that is not settled and that some job has.
 
         Not one at which some job has a mapping with deeper keys (``a`` beside ``a.b``): it has that key, though no
         value of it, and would be below neither ``a/`` nor ``a@exists/false``. Deeper keys tell those jobs apart first.
         """
-        for field in self.listed_keys(table):
+        for field in self.listed_keys(table, view):
             if field in pinned:
                 continue
             having = table.having(field)
@@ -221,7 +229,7 @@ class Tree:
         if name == ".job":
             return Found(JobNode(table.ids(jobs)[0]), None, jobs) if len(jobs) == 1 else None
         job = _job_among(jobs, name, table)
-        if job is not None and self._next_key(jobs, node.pinned, table) is None:
+        if job is not None and self._next_key(node.view, jobs, node.pinned, table) is None:
             return Found(job, None, jobs)
         key = self._key(node, name, jobs, table)
         return Found(key, None, jobs) if key and _some_have(key, jobs, table) else None
@@ -265,9 +273,9 @@ class Tree:
         if not jobs:
             return None
         settled = node.pinned | {pinned} if pinned else node.pinned
-        if len(jobs) == 1 and self._next_key(jobs, settled, table) is None:
+        if len(jobs) == 1 and self._next_key(node.view, jobs, settled, table) is None:
             return Found(JobNode(table.ids(jobs)[0]), branch, jobs)
-        return Found(QueryNode((*node.terms, term), settled), branch, jobs)
+        return Found(QueryNode((*node.terms, term), settled, node.view), branch, jobs)
 
 
 def _asks_key(node: KeyNode) -> bool:

@@ -79,7 +79,7 @@ class Invalidation:
     def begin(self) -> None:
         """Note how the view is arranged now, when the kernel knows nothing of it yet."""
         with suppress(QueryTooCostly), self._index.reading() as table:
-            self._listed_keys = self._tree.listed_keys(table)
+            self._listed_keys = self._tree.listed_keys(table, self._tree.view)
 
     def after(self, delta: Delta) -> Stale:
         """Find what *delta*, which the index has taken, makes untrue of what the kernel holds.
@@ -106,7 +106,7 @@ class Invalidation:
 
     def _reaches_further(self, before: list[Facts], after: list[Facts], table: Table) -> bool:
         try:
-            listed_keys = self._tree.listed_keys(table)
+            listed_keys = self._tree.listed_keys(table, self._tree.view)
         except QueryTooCostly:  # the view's filter
             listed_keys = None
         changed = listed_keys is None or listed_keys != self._listed_keys
@@ -130,7 +130,7 @@ class _Walk:
     def begin(self, facts: list[Facts] | None, table: Table) -> None:
         """Begin at the root. *facts*: of the changed jobs, before and after; None: look at everything."""
         if facts is not None:
-            facts = [each for each in facts if _holds(each, self._tree.filter)]
+            facts = [each for each in facts if _holds(each, self._tree.view.filter)]
         if facts is None or facts:
             self._enter(self._inodes.root, facts, None, table)
 
