@@ -70,6 +70,10 @@ class QueryTooCostly(SigfsError, TimeoutError):
     """A regular expression needs longer than a query may take."""
 
 
+class NotInvertible(SigfsError, ValueError):
+    """A path of a view does not say which state point a job there would have; the message says why."""
+
+
 class DamagedStore(SigfsError, ValueError):
     """What is kept of an index cannot be used; it is built anew from the job directories."""
 

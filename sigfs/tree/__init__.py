@@ -1,6 +1,7 @@
 """A view as a tree: layouts, names, and what (node, name) leads to. Pure functions of an index table."""
 
 from sigfs.tree.facts import Branch, Facts, renames
+from sigfs.tree.inverse import Target
 from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, View, VirtualNode
 from sigfs.tree.tree import LAYOUTS, Found, Tree
 
@@ -15,6 +16,7 @@ __all__ = [
     "Layout",
     "Node",
     "QueryNode",
+    "Target",
     "Tree",
     "View",
     "VirtualNode",

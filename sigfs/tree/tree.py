@@ -8,18 +8,19 @@ reading for as long as it uses the table and the selections that come out of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, assert_never
 
 from sigfs.errors import QuerySyntaxError
 from sigfs.index import Selection, Table, is_subset
-from sigfs.model.types import JobId, Json
+from sigfs.model.types import JobId, Json, Record, StatePoint
 from sigfs.query import needs_documents
 from sigfs.query.expr import EVERYTHING, And, Compare, Exists, Expr, Field, Op, Or, Space, Value
 from sigfs.query.path import key_name, parse_key, parse_operand, value_name
 from sigfs.query.values import has_nan
 from sigfs.tree.facts import Branch, branch_of, is_job_id
+from sigfs.tree.inverse import Target, made_at, moved_to, target_of
 from sigfs.tree.names import may_be_shortened, shorten
 from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, View, VirtualNode
 
@@ -181,6 +182,53 @@ class Tree:
             return tuple(field for _, field in ranked)
 
         return table.cached(("listed keys", view), compute)
+
+    def keys_with(self, view: View, jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> Container[Field]:
+        """Give the keys of *leaves* that *view* would list if it had these *jobs* and one more with these *leaves*."""
+        if view.layout == "full" or not jobs:
+            return leaves.keys()
+        return {
+            key
+            for key, value in leaves.items()
+            if not (table.is_constant(key, jobs) and Value(table.values(key, jobs)[0]) == Value(value))
+        }
+
+    # From paths back to state points
+
+    def target(self, node: VirtualNode, name: str, table: Table) -> Target:
+        """Say what *name* in *node* would be, were there a job for it. Neither needs to be there.
+
+        Raises:
+            NotInvertible: the path says what settles no state point: an operator, a ``doc.`` key, an id.
+        """
+        return target_of(self, node, name, table)
+
+    def made(self, target: Target, table: Table) -> StatePoint:
+        """Give the state point of a job made at *target*.
+
+        That is what the path says, and the keys that it does not name and that the jobs beside it (those of the
+        nearest directory above that has any) all have with one value.
+
+        Raises:
+            NotInvertible: the path leaves a key open, the keys contradict each other (``a`` beside ``a.b``), the
+                view's filter would not hold, or other jobs are there.
+        """
+        return made_at(self, target, table)
+
+    def moved(self, target: Target, old: Record, source: tuple[VirtualNode, str], table: Table) -> StatePoint:
+        """Give the state point of a job, which says *old* now, that is moved to *target*.
+
+        That is its old one with what the new path says, and without the keys that the old path settled and the new
+        one does not name. A path through ``.jobs`` or ``.job`` settles nothing. Where the move
+        leaves a key with one value in the whole view, so that it is listed no longer, the job is found further up.
+
+        Args:
+            source: where the job is moved from: a directory and the name in it.
+
+        Raises:
+            NotInvertible: the new path would not lead to the job then, or the reasons of ``made``.
+        """
+        return moved_to(self, target, old, source, table)
 
     def reads_documents(self, node: VirtualNode, name: str = "") -> bool:
         """Tell whether what *node* and *name* in it lead to depends on documents."""
