@@ -40,6 +40,14 @@ class NoSuchJob(SigfsError, KeyError):
     """No job has this id (or begins with this abbreviation)."""
 
 
+class DestinationExists(SigfsError, FileExistsError):
+    """A job cannot get this state point, or be made, because there is one that has it already."""
+
+
+class JobNotEmpty(SigfsError, OSError):
+    """A job cannot be removed because its directory holds more than metadata. Its errno is ENOTEMPTY."""
+
+
 class AmbiguousId(SigfsError, LookupError):
     """Several jobs begin with this abbreviated id."""
 

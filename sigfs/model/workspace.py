@@ -1,7 +1,8 @@
-"""The workspace: a directory of managed jobs, read and added to.
+"""The workspace: a directory of managed jobs, read and changed.
 
 Owned here: how a job directory is told from everything else, what its two files say, and the one way in which sigfs
-creates a job. No cache and no thread: every call looks at the disk, and may be made from any thread at any time.
+creates a job; ``changing`` has those of migrating and removing one. No cache and no thread: every call looks at the
+disk, and may be made from any thread at any time.
 
 Every step below the workspace directory goes through a descriptor and follows no symbolic link, so that nothing that
 lies in a workspace can lead a reader out of it, or hang it. The workspace directory itself may be a link.
@@ -16,8 +17,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from sigfs.errors import NoSuchJob, PendingJob
-from sigfs.model import files
+from sigfs.errors import DestinationExists, NoSuchJob, PendingJob
+from sigfs.model import changing, files
 from sigfs.model.config import WORKSPACE_CONFIG, read_config
 from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE, parse_document, parse_statepoint, read_job
 from sigfs.model.statepoint import (
@@ -164,7 +165,7 @@ class Workspace:
                 if now - entry.stat(follow_symlinks=False).st_mtime >= older_than_s:
                     yield entry.name
 
-    def create(self, statepoint: StatePoint) -> JobId:
+    def create(self, statepoint: StatePoint, *, exist_ok: bool = True, mode: int = 0o777) -> JobId:
         """Make the job with this state point, if it is not there, and return its id.
 
         The job appears whole: a temporary directory with the state point file is renamed to the id. A directory of
@@ -172,8 +173,13 @@ class Workspace:
         processes, signac's too, may create the same job at once; all succeed. After an error there is no
         new job or a whole one, and nothing else; after a kill perhaps a temporary directory (see `leftovers`).
 
+        Args:
+            exist_ok: if False, exactly one of all who ask succeeds.
+            mode: permissions of the directory, and without the right to execute of the file, less the umask.
+
         Raises:
             InvalidStatePoint: see `sigfs.model.statepoint.validate`.
+            DestinationExists: there is a directory of that name, and that is not *exist_ok*.
             PendingJob: the directory has a state point file that cannot be read, or that says something else.
             FileExistsError: something that is no directory has the job's name.
             OSError: permissions, no space and the like.
@@ -184,10 +190,71 @@ class Workspace:
         os.makedirs(self.path, exist_ok=True)
         fd = self.open_dir()
         try:
-            self._create(fd, job_id, data)
+            if exist_ok:
+                self._create(fd, job_id, data, mode)
+            elif not self._publish(fd, job_id, data, mode, replace_empty=False):
+                raise DestinationExists(errno.EEXIST, "there is a job of this state point", job_id)
         finally:
             os.close(fd)
         return job_id
+
+    def migrate(self, job_id: JobId, statepoint: StatePoint) -> JobId:
+        """Change the job's state point and with it its id, which is returned.
+
+        The directory is renamed: files that are open, and working directories, stay valid. Of all who migrate one job,
+        or migrate to one state point, exactly one succeeds. A kill leaves the job as it was, perhaps with a temporary
+        file in it; or with its new name, and then `finish` completes it.
+
+        Raises:
+            InvalidStatePoint: see `sigfs.model.statepoint.validate`.
+            NoSuchJob: there is no such job (any more).
+            PendingJob: it has no state point that can be read, or another one than its id says.
+            DestinationExists: there is a job (or whatever) of the new id.
+            OSError: permissions, no space and the like; all is as before.
+        """
+        clean = validate(statepoint)
+        data = encode(clean)
+        new = statepoint_id(clean, self.id_function)
+        with self._opened(job_id) as fd:
+            if new != job_id:
+                changing.migrate(fd, job_id, new, data, self.id_function)
+        return new
+
+    def finish(self, job_id: JobId) -> bool:
+        """Complete a migration to *job_id* that a killed process has left half done; whether there was one.
+
+        Raises:
+            OSError: permissions and the like.
+        """
+        try:
+            with self._opened(job_id) as fd:
+                return changing.finish(fd, job_id, self.id_function)
+        except NoSuchJob:
+            return False
+
+    def remove(self, job_id: JobId) -> None:
+        """Remove the job's directory, if it holds nothing but metadata: the state point, the document, and temporary
+        and backup files. Nobody sees a part of that. A kill leaves the job, or temporary directories (`leftovers`).
+
+        Raises:
+            NoSuchJob: there is no such directory (any more).
+            JobNotEmpty: there is something else in it.
+            OSError: permissions and the like.
+        """
+        with self._opened(job_id) as fd:
+            changing.remove(fd, job_id)
+
+    @contextlib.contextmanager
+    def _opened(self, job_id: JobId) -> Iterator[int]:
+        """Give a descriptor of the workspace, in which there is to be a job."""
+        try:
+            fd = self.open_dir()
+        except FileNotFoundError:
+            raise _no_such_job(job_id, self.path) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def _records(
         self,
@@ -228,32 +295,32 @@ class Workspace:
         stamp = Stamp(raw.stamp.statepoint) if document is None else raw.stamp
         return Record(job_id, statepoint, document, stamp)
 
-    def _create(self, workspace_fd: int, job_id: JobId, data: bytes) -> None:
+    def _create(self, workspace_fd: int, job_id: JobId, data: bytes, mode: int) -> None:
         deadline = time.monotonic() + _SETTLE_S
         while True:
             # Each turn answers what it finds. Only other processes at work on the same job make for a further one.
             try:
                 found = self._read(workspace_fd, job_id, documents=False)
             except NoSuchJob:
-                if self._publish(workspace_fd, job_id, data):
+                if self._publish(workspace_fd, job_id, data, mode):
                     return
             except PendingJob:
-                if _adopt(workspace_fd, job_id, data):
+                if _adopt(workspace_fd, job_id, data, mode & 0o666):
                     return
                 if time.monotonic() > deadline or not _just_written(workspace_fd, job_id):
                     raise
                 time.sleep(0.005)
             else:
                 other = statepoint_id(found.statepoint, self.id_function)
-                if other != job_id:
+                if other != job_id and not changing.finish(workspace_fd, job_id, self.id_function):
                     raise PendingJob(f"{job_id}: {STATEPOINT_FILE} in it is that of {other}")
                 return
 
-    def _publish(self, workspace_fd: int, job_id: JobId, data: bytes) -> bool:
+    def _publish(self, workspace_fd: int, job_id: JobId, data: bytes, mode: int, *, replace_empty: bool = True) -> bool:
         """Rename a new directory to *job_id*; False if a directory of that name has come to be in between."""
         temporary = files.temporary_name()
         try:
-            os.mkdir(temporary, dir_fd=workspace_fd)
+            os.mkdir(temporary, mode | 0o300, dir_fd=workspace_fd)
         except OSError as error:
             # Not the name that nobody has asked for.
             raise OSError(error.errno, f"{error.strerror}; no job can be made here", self.path) from error
@@ -261,12 +328,17 @@ class Workspace:
         try:
             fd = os.open(temporary, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
             try:
-                files.write_new(fd, STATEPOINT_FILE, data)
+                files.write_new(fd, STATEPOINT_FILE, data, mode & 0o666)
                 files.fsync_directory(fd)
             finally:
                 os.close(fd)
-            # Replaces an empty directory at most, which can only be that of another creator, who will find this one.
-            os.rename(temporary, job_id, src_dir_fd=workspace_fd, dst_dir_fd=workspace_fd)
+            if mode & 0o300 != 0o300:
+                os.chmod(temporary, mode, dir_fd=workspace_fd)
+            if replace_empty:
+                # At most an empty directory, which can only be that of another creator, who will find this one.
+                os.rename(temporary, job_id, src_dir_fd=workspace_fd, dst_dir_fd=workspace_fd)
+            else:
+                changing.rename_new(workspace_fd, temporary, job_id)
             renamed = True
         except NotADirectoryError as error:
             message = "something that is no directory has the name of this job; move it away"
@@ -285,14 +357,14 @@ class Workspace:
         return renamed
 
 
-def _adopt(workspace_fd: int, job_id: JobId, data: bytes) -> bool:
+def _adopt(workspace_fd: int, job_id: JobId, data: bytes, mode: int) -> bool:
     """Give a directory without state point file one; False if it has one by now, or if it is gone."""
     try:
         fd = os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        files.write_exclusive(fd, STATEPOINT_FILE, data)
+        files.write_exclusive(fd, STATEPOINT_FILE, data, mode)
     except (FileExistsError, FileNotFoundError):
         return False
     finally:

@@ -1,5 +1,6 @@
 """Projects made by the real signac open here, and projects made here open there."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -235,6 +236,47 @@ def test_signac_and_sigfs_may_create_the_same_jobs_at_once(tmp_path):
     assert {job.statepoint["n"] for job in project} == set(range(100))
     assert len(os.listdir(project.workspace.path)) == 100
     assert all(os.listdir(job.path) == [STATEPOINT_FILE] for job in project)
+
+
+def _migrate_by_sigfs(root, count):
+    workspace = sigfs.get_project(root).workspace
+    for n in range(count):
+        with contextlib.suppress(LookupError, FileExistsError):
+            workspace.migrate(statepoint_id({"n": n}), {"n": n, "by": "sigfs"})
+
+
+def _migrate_by_signac(root, count):
+    project = signac.get_project(root)
+    for n in range(count):
+        with contextlib.suppress(Exception):  # it has several words for a job that is gone
+            project.open_job(id=statepoint_id({"n": n})).sp["by"] = "signac"
+
+
+def test_signac_and_sigfs_migrate_the_same_jobs_at_once_and_every_job_is_kept(tmp_path):
+    project = signac.init_project(tmp_path)
+    for n in range(200):
+        with open(project.open_job({"n": n}).init().fn("data"), "w", encoding="utf-8") as file:
+            file.write(str(n))
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=work, args=(str(tmp_path), 200)) for work in (_migrate_by_sigfs, _migrate_by_signac)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    found = signac.get_project(tmp_path)
+    found.check()
+    assert len(found) == 200
+    for job in found:
+        with open(job.fn("data"), encoding="utf-8") as file:
+            assert file.read() == str(job.statepoint["n"])
 
 
 # --- a real one ---
