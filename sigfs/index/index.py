@@ -93,7 +93,9 @@ class Index:
         Cost: about 15 µs of processor time a job, 25 with documents.
         """
         index = cls(documents=documents)
-        index.load(crawl(workspace, documents=documents, executor=executor, progress=progress))
+        stamp = workspace.stamp()
+        if not index.load(crawl(workspace, documents=documents, executor=executor, progress=progress)):
+            index.listed = stamp
         return index
 
     # Reading

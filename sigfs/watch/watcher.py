@@ -83,8 +83,8 @@ this one comparing without end."""
 HURRIED: Final = 8
 """So many steps without quiet in between mean a storm, here or elsewhere on the file system ..."""
 
-QUIET_S: Final = 0.004
-"""A wait that is no part of a storm."""
+QUIET_S: Final = 0.0005
+"""A wait that is no part of a storm: who makes one job after the other, each when the last is seen, waits longer."""
 
 BUSY_PAUSE_S: Final = 0.002
 """... in which a pause gathers events, and lets directories be filled before they are looked at."""

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sigfs.errors import AmbiguousId, NoSuchJob, QueryTooCostly
 from sigfs.index import Index
 from sigfs.index.column import Column
-from sigfs.model.types import Change, JobId, Record, Stamp
+from sigfs.model.types import UNKNOWN, Change, JobId, Record, Stamp
+from sigfs.model.workspace import Workspace
 from sigfs.query import parse
 from sigfs.query.expr import Field, Match, Space
+from tests.support.projects import make_project
 from tests.support.strategies import added, job_id, record
 
 
@@ -181,3 +185,11 @@ def test_odd_numbers_among_many_are_values_of_their_own(odd: float) -> None:
     column.extend([0, 1, 2, 3], [float("inf"), float("-inf"), odd, 0.0])
     assert [repr(value) for value in column.values_of([2, 3])] == [repr(odd), "0.0"]
     column.check()
+
+
+def test_a_built_index_knows_the_listing_that_it_was_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workspace, "stamp", lambda _: 7)  # the real one says nothing of what is younger than 2 s
+    workspace = Workspace(f"{make_project(str(tmp_path), {'a': 1})}/workspace")
+    assert Index.build(workspace).listed == 7
+    Path(workspace.path, "0" * 32).mkdir()
+    assert Index.build(workspace).listed == UNKNOWN, "a pending job is yet to be read"
