@@ -274,7 +274,7 @@ def _remove(mapping: dict[str, Any], key: str) -> None:
         inner = mapping.get(head)
         if isinstance(inner, dict) and inner:
             _remove(inner, rest)
-            if not inner:
+            if not mapping[head]:
                 del mapping[head]
 
 
