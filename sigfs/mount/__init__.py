@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import resource
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,8 +31,11 @@ from sigfs.query import needs_documents
 from sigfs.query.expr import EVERYTHING, Expr, Space
 from sigfs.transports.base import MountSpec, load
 from sigfs.tree import JobNode, Tree, VirtualNode
+from sigfs.vfs.freshness import tells
 from sigfs.vfs.operations import Operations
+from sigfs.vfs.repeating import Repeating
 from sigfs.watch import WorkspaceWatcher
+from sigfs.watch.sources import file_system_type, is_remote
 
 if TYPE_CHECKING:
     from sigfs.index import Table
@@ -114,6 +118,7 @@ def serve(
     signals = Signals()
     signals.block(daemon=options.daemon)
     _raise_limits()
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # of leases, see ``syscalls.has_no_writer``
     os.umask(0)  # each request brings its caller's
     signals.start()
     try:
@@ -139,6 +144,7 @@ def _serve(
     store = Store.open(project.root, workspace, options.state_dir)
     kept = store.load()
     index = Index() if kept is None else kept
+    kind_below = file_system_type(workspace.path)
     operations = Operations(
         tree,
         index,
@@ -146,6 +152,8 @@ def _serve(
         read_only=options.read_only,
         entry_timeout_s=options.entry_timeout_s,
         attr_timeout_s=options.attr_timeout_s,
+        trusts_times=not is_remote(kind_below),
+        keeps_data=tells(kind_below),
     )
 
     def compare(with_documents: bool) -> Findings:
@@ -165,7 +173,9 @@ def _serve(
     watcher = WorkspaceWatcher(workspace, operations.apply, index.ids, documents=documents, revalidate=compare)
     operations.attach_documents(watcher.now)
     operations.attach_status(watcher.status)
+    operations.attach_events(lambda: watcher.mode != "polling")
     transport: Transport | None = None
+    notifier: Repeating | None = None
     try:
         kind = load(options.transport)
         watcher.open()
@@ -173,7 +183,8 @@ def _serve(
         gc.freeze()
         gc.enable()
         transport = kind(_spec(options, project))
-        operations.attach(transport.notifier, transport.can_notify)
+        notifier = Repeating(transport.notifier)
+        operations.attach(notifier, transport.can_notify)
         signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         store.attach(index)
         watcher.start()
@@ -185,6 +196,8 @@ def _serve(
         log.info("%s is unmounted", options.mountpoint)
     finally:
         watcher.stop()
+        if notifier is not None:
+            notifier.close()
         if transport is not None:
             transport.close()
         operations.close()

@@ -70,6 +70,9 @@ class _Notifier:
     def invalidate_inode(self, inode: Inode) -> None:
         """Nothing to do."""
 
+    def invalidate_attributes(self, inode: Inode) -> None:
+        """Nothing to do."""
+
 
 class Transport:
     """See ``base.Transport``. ``serve`` leaves no signal handlers and runs in any thread."""

@@ -63,6 +63,9 @@ class _Notifier:
     def invalidate_inode(self, inode: Inode) -> None:
         llfuse.invalidate_inode(inode)
 
+    def invalidate_attributes(self, inode: Inode) -> None:
+        llfuse.invalidate_inode(inode, attr_only=True)
+
 
 class Transport:
     """See ``base.Transport``. ``serve`` installs no signal handlers and runs in any thread."""

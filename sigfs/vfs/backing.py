@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import resource
+import stat
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -77,7 +78,6 @@ class Backing:
         self._lock = threading.Lock()
         self._workspace_descriptor: Descriptor | None = None
         self._cache: OrderedDict[Inode, Descriptor] = OrderedDict()  # least recently used first
-        inodes.on_drop = self._discard
 
     def workspace(self) -> Descriptor:
         """Give the directory that the workspace's path leads to now: it may have been replaced or mounted over.
@@ -152,14 +152,14 @@ class Backing:
         """Give the attributes of *node*; cheaper than ``node`` and fstat.
 
         Raises:
-            FsError: ESTALE if no name that is known leads to it any more.
-            OSError: ENOENT if it is a directory that is gone.
+            FsError: ESTALE if no name that is known leads to it any more, ENOENT if it is a directory that is gone.
+            OSError: ENOENT too.
         """
         if isinstance(node, DiskDirectory):
             directory = self.directory(node)
             found = os.fstat(directory.fd)
             if found.st_nlink == 0 and node.pin is None and not node.opens:
-                raise FsError(errno.ENOENT)
+                raise FsError(errno.ESTALE if self._is_replaced(node) else errno.ENOENT)
             return found
         held = self._held(node)
         if held is not None:
@@ -168,6 +168,14 @@ class Backing:
         if at is None:
             raise FsError(errno.ESTALE)
         return at
+
+    def _is_replaced(self, node: DiskDirectory) -> bool:
+        """Tell whether in the place of a job directory that is gone there is another, for which the kernel may ask."""
+        if node.job is None:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            return stat.S_ISDIR(os.stat(node.job, dir_fd=self.workspace().fd, follow_symlinks=False).st_mode)
+        return False
 
     def find(self, node: File, besides: tuple[Inode, str] | None = None) -> os.stat_result | None:
         """Give the attributes of the file *node* by one of its names; None if none leads to it any more.
@@ -191,7 +199,8 @@ class Backing:
             self._cache.clear()
             self._workspace_descriptor = None
 
-    def _discard(self, inode: Inode) -> None:
+    def discard(self, inode: Inode) -> None:
+        """Forget the descriptor of a directory, which is opened again when it is asked for."""
         with self._lock:  # taken with the node table's lock held, so nothing may be locked within
             self._cache.pop(inode, None)
 

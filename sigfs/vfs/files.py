@@ -14,13 +14,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sigfs.vfs import syscalls
+from sigfs.vfs import freshness, syscalls
 from sigfs.vfs.credentials import as_ordinary_writer
 from sigfs.vfs.locks import Locks
-from sigfs.vfs.types import FileHandle, FsError
+from sigfs.vfs.types import DataCache, FileHandle, FsError
 
 if TYPE_CHECKING:
     from sigfs.vfs.backing import Descriptor
+    from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.inodes import File, Inodes
     from sigfs.vfs.locks import LockOwner, RecordLock
 
@@ -43,11 +44,17 @@ class OpenFiles:
     Each raises ``FsError`` EBADF for a handle that is not open, and ``OSError`` as the disk below answers.
     """
 
-    def __init__(self, inodes: Inodes, *, read_only: bool = False) -> None:
-        """Begin with no open file."""
+    def __init__(self, inodes: Inodes, *, read_only: bool = False, keeps_data: bool = False) -> None:
+        """Begin with no open file.
+
+        Args:
+            keeps_data: whether the kernel may keep data between two opens: see ``freshness.tells``.
+        """
         self._inodes = inodes
+        self._keeps_data = keeps_data
         self._locks = Locks(read_only=read_only)
         self._files: dict[FileHandle, OpenFile] = {}  # an entry dies with release
+        self._cached_as_of: dict[FileHandle, Stamp] = {}  # see ``data_cache``; an entry dies with release
         self._handles = itertools.count(1)  # next() is atomic; shared with directory handles
 
     def _new_handle(self) -> FileHandle:
@@ -135,10 +142,25 @@ class OpenFiles:
             file = self._files.pop(handle)
         except KeyError:
             raise FsError(errno.EBADF) from None
+        file.node.data_as_of = self._cached_as_of.pop(handle, file.node.data_as_of)
         try:
             return self._locks.released(handle, file.descriptor)
         finally:
             self._inodes.closed(file.node, file.descriptor)
+
+    def data_cache(self, handle: FileHandle) -> DataCache:
+        """Tell, when a file has just been opened, what of it the kernel may still believe.
+
+        Data that it may not believe it has to drop when it takes the answer. It has done so for certain when *handle*
+        is released, and only from then on what it has cached is known to be as of now, or newer.
+        """
+        file = self._file(handle)
+        node, found = file.node, os.fstat(file.descriptor.fd)
+        stamp = freshness.stamp(found)
+        may_keep = node.data_as_of == stamp
+        if may_keep or (self._keeps_data and freshness.will_tell(file.descriptor.fd, found)):
+            self._cached_as_of[handle] = stamp
+        return DataCache(may_keep, attributes_hold=node.told == stamp)
 
     def set_lock(self, handle: FileHandle, owner: LockOwner, lock: RecordLock) -> bool:
         """Lock, convert or unlock (F_UNLCK) a range of a file for *owner*, as fcntl(2) does with F_SETLK. Never waits.

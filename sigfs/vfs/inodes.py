@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sigfs.model.types import JobId
     from sigfs.tree import Branch, VirtualNode
     from sigfs.vfs.backing import Descriptor
+    from sigfs.vfs.freshness import Stamp
 
 LOCATIONS_LIMIT: Final = 8
 """Names remembered per file; further ones push out the oldest. A name is a hint, checked at each use."""
@@ -65,6 +66,7 @@ class TreeDirectory(_Node):
         st_ino: the number programs see: a hash of the view path, so that it outlives the node.
         branch: which jobs of the directory above its name depends on, as ``tree.Found`` says.
         reads_documents: whether what its name leads to depends on documents.
+        changed_ns: when what it lists was last known to change; a number that only grows. 0: not set yet.
         below: the directories in it that there are nodes of, attached or not, by branch; several of one branch are in
             a tuple. None while there are none.
         below_any: those that depend on any of the jobs.
@@ -76,6 +78,7 @@ class TreeDirectory(_Node):
     st_ino: int
     branch: Branch = field(default=None, kw_only=True)
     reads_documents: bool = field(default=False, kw_only=True)
+    changed_ns: int = field(default=0, kw_only=True)
     below: dict[Branch, Directory | tuple[Directory, ...]] | None = field(default=None, kw_only=True, repr=False)
     below_any: dict[Inode, Directory] | None = field(default=None, kw_only=True, repr=False)
 
@@ -105,6 +108,8 @@ class File(_Node):
         kind: the S_IFMT part of its mode.
         locations: (directory, name) pairs that led here, latest last.
         descriptors: of the open handles, latest last.
+        told: the stamp of the attributes that were given out last; None: none yet.
+        data_as_of: the stamp of the data that the kernel has cached, where it is sure to tell; see ``freshness``.
     """
 
     dev: int
@@ -112,6 +117,8 @@ class File(_Node):
     kind: int
     locations: dict[tuple[Inode, str], None] = field(default_factory=dict)
     descriptors: list[Descriptor] = field(default_factory=list)
+    told: Stamp | None = None
+    data_as_of: Stamp | None = None
 
 
 Directory: TypeAlias = TreeDirectory | DiskDirectory

@@ -12,27 +12,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import logging
 import os
 import stat
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import QueryTooCostly
 from sigfs.query import format_path
 from sigfs.tree import JobNode
-from sigfs.vfs import attributes, syscalls
+from sigfs.vfs import attributes, freshness, syscalls
+from sigfs.vfs.absent import Absent
 from sigfs.vfs.backing import Backing, Descriptor
 from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.files import OpenFiles
 from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
 from sigfs.vfs.invalidation import Invalidation
-from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError
+from sigfs.vfs.listings import Listing, Listings
+from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError, ListingCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from sigfs.model.types import Change, JobId
     from sigfs.model.workspace import Workspace
     from sigfs.tree import Tree
+    from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.inodes import Directory
+    from sigfs.vfs.listings import Kept
     from sigfs.vfs.types import Caller, FileHandle, Inode, Notifier, SetAttr
 
 log = logging.getLogger(__name__)
@@ -53,39 +55,8 @@ _OPEN_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_
 _TREE_TIMEOUT_S: Final = 3600.0
 """How long the kernel may keep a name of a virtual directory, about which it is told when that leads elsewhere."""
 
-_REPEAT_S: Final = 1.0
-"""After how long the kernel is told once more. An answer to its question whether a name still leads where it led may
-be overtaken by the word that it does not: then the kernel would keep the name. Not longer than this."""
-
-
-_Entry = str | tuple[str, int, int]
-"""The name of an entry of a virtual directory; of one on disk, name, S_IFMT part of the mode and st_ino."""
-
-
-class _Listing:
-    """What ``readdir`` reads: entries come in as it advances, and keep their positions (I5)."""
-
-    def __init__(self, entries: Iterator[_Entry]) -> None:
-        """List *entries*, as far as anybody comes."""
-        self._lock = threading.Lock()  # guards the two below; nothing else is locked meanwhile
-        self._rest = entries
-        self._read: list[_Entry] = []
-
-    def starting(self, position: int) -> Iterator[DirEntry]:
-        """Yield the entries from *position* on."""
-        while (entry := self._at(position)) is not None:
-            position += 1
-            if isinstance(entry, str):
-                yield DirEntry(entry, position, stat.S_IFDIR, 0)
-            else:
-                yield DirEntry(entry[0], position, *entry[1:])
-
-    def _at(self, position: int) -> _Entry | None:
-        read = self._read
-        if position >= len(read):
-            with self._lock:
-                read += itertools.islice(self._rest, position + 1 - len(read))
-        return read[position] if position < len(read) else None
+_FEW_NAMES: Final = 32
+"""Up to so many names are as soon looked up one by one as listed with their attributes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,12 +65,16 @@ class _OpenDirectory:
 
     Attributes:
         descriptor: of a directory on disk, opened for reading; None for a virtual one.
+        kept: the listing that the kernel may cache; None if it may not.
+        may_keep: it may read what it has cached.
         listing: what ``readdir`` reads; None before the first call.
     """
 
     node: Directory
     descriptor: Descriptor | None
-    listing: _Listing | None = None
+    kept: Kept | None
+    may_keep: bool
+    listing: Listing | None = None
 
 
 class _NobodyToTell:
@@ -109,6 +84,9 @@ class _NobodyToTell:
         """Do nothing."""
 
     def invalidate_inode(self, inode: Inode) -> None:
+        """Do nothing."""
+
+    def invalidate_attributes(self, inode: Inode) -> None:
         """Do nothing."""
 
 
@@ -137,6 +115,8 @@ class Operations(OpenFiles):
         read_only: bool = False,
         entry_timeout_s: float = 1.0,
         attr_timeout_s: float = 1.0,
+        trusts_times: bool = True,
+        keeps_data: bool = False,
     ) -> None:
         """Wire the parts. Nothing is opened yet; the workspace directory need not exist.
 
@@ -144,13 +124,18 @@ class Operations(OpenFiles):
             entry_timeout_s: how long the kernel may keep a name that also depends on the disk, or on documents.
             attr_timeout_s: how long it may keep attributes; those of a virtual directory show the permissions of the
                 workspace directory.
+            trusts_times: the disk below and this process have the same clock, so that what changed more than a moment
+                ago cannot change again without its times telling.
+            keeps_data: as in ``OpenFiles``.
         """
-        super().__init__(Inodes(tree.root, reads_documents=tree.reads_documents(tree.root)), read_only=read_only)
+        nodes = Inodes(tree.root, reads_documents=tree.reads_documents(tree.root))
+        super().__init__(nodes, read_only=read_only, keeps_data=keeps_data)
         self._tree = tree
         self._index = index
         self._workspace = workspace
         self._refresh_documents: Callable[[], None] = _nothing
         self._watch_status: Callable[[], Mapping[str, object]] = dict
+        self._hears_of_jobs: Callable[[], bool] = _never
         self._read_only = read_only
         self._entry_timeout_s = entry_timeout_s
         self._attr_timeout_s = attr_timeout_s
@@ -158,8 +143,11 @@ class Operations(OpenFiles):
         self._can_notify = False
         self._invalidation = Invalidation(tree, index, self._inodes)
         self._notifications = 0
-        self._told: deque[tuple[float, list[tuple[Inode, str]]]] = deque()  # when to tell what again; see _REPEAT_S
+        self._absent = Absent()
+        self._listings = Listings()
+        self._trusts_times = trusts_times
         self._backing = Backing(workspace, self._inodes)
+        self._inodes.on_drop = self._dropped
         self._directories: dict[FileHandle, _OpenDirectory] = {}  # an entry dies with releasedir
         found = self._workspace_stat()
         self._changed_ns = time.time_ns() if found is None else found.st_mtime_ns
@@ -190,6 +178,10 @@ class Operations(OpenFiles):
         """Say how to describe the way in which changes below are noticed, for ``user.sigfs.status`` of the root."""
         self._watch_status = watch
 
+    def attach_events(self, hears_of_jobs: Callable[[], bool]) -> None:
+        """Say how to find out whether ``apply`` is told at once of jobs that come and go. Asked again and again."""
+        self._hears_of_jobs = hears_of_jobs
+
     def apply(self, changes: Sequence[Change], *, known_only: bool = False) -> None:
         """Take *changes* into the index, then tell the kernel what it must not believe any longer.
 
@@ -206,15 +198,11 @@ class Operations(OpenFiles):
         self._changed_ns = max(time.time_ns(), self._changed_ns + 1)
         if not self._can_notify:
             return
-        self._tell_again()  # lest what is to be told again piles up while nobody asks
+        self._tell(self._absent.take())
         stale = self._invalidation.after(delta)
         for inode in stale.inodes:
-            self._notifier.invalidate_inode(inode)
-        entries = list(stale.entries)
-        self._tell(entries)
-        if entries:
-            self._told.append((time.monotonic() + _REPEAT_S, entries))
-        self._notifications += len(stale.inodes)
+            self._tell_changed(inode)
+        self._tell(list(stale.entries))
 
     def close(self) -> None:
         """Close every descriptor, open files and directories included. To be called after the last request."""
@@ -234,6 +222,7 @@ class Operations(OpenFiles):
         opens = Counter(file.node.inode for file in self._files.values())
         opens.update(directory.node.inode for directory in self._directories.values())
         self._inodes.check(opens)
+        self._listings.check()
         self._locks.check({handle: file.node.inode for handle, file in self._files.items()})
         for file in self._files.values():
             assert file.descriptor in file.node.descriptors
@@ -276,6 +265,18 @@ class Operations(OpenFiles):
         except FileNotFoundError:
             return None
         return self._entered(parent, name, found)
+
+    def absence_timeout_s(self, parent: Inode, name: str) -> float:
+        """Tell how long the kernel may believe that there is no *name* in *parent*, as ``lookup`` has just said."""
+        return _TREE_TIMEOUT_S if (parent, name) in self._absent else 0.0
+
+    def _may_be_kept_absent(self, entry: tuple[Inode, str], generation: int) -> None:
+        """Note that a name leads nowhere, which was so in the given generation of the index."""
+        oldest = self._absent.add(entry)
+        if oldest is not None:
+            self._tell([oldest])
+        if self._index.generation != generation:
+            self._absent.discard(entry)
 
     def forget(self, inode: Inode, count: int = 1) -> None:
         """Take back *count* references. The last one lets the node go, unless it is open or something is below it."""
@@ -567,10 +568,17 @@ class Operations(OpenFiles):
         if isinstance(node, DiskDirectory):
             directory = self._backing.directory(node)
             descriptor = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd))
+        stamp = self._listing_stamp(node, descriptor)
+        kept, may_keep = (None, False) if stamp is None else self._listings.opened(inode, stamp, self._is_fresh)
         handle = self._new_handle()
         self._inodes.opened(node)
-        self._directories[handle] = _OpenDirectory(node, descriptor)
+        self._directories[handle] = _OpenDirectory(node, descriptor, kept, may_keep)
         return handle
+
+    def listing_cache(self, handle: FileHandle) -> ListingCache:
+        """Tell what the kernel may do with the listing of an open directory."""
+        directory = self._open_directory(handle)
+        return "none" if directory.kept is None else "keep" if directory.may_keep else "fill"
 
     def readdir(self, handle: FileHandle, cookie: int) -> Iterator[DirEntry]:
         """List a directory, without "." and "..".
@@ -583,9 +591,14 @@ class Operations(OpenFiles):
             The entries from there on, made when they are asked for. ``ino`` is 0 in a virtual directory.
         """
         directory = self._open_directory(handle)
-        listing = directory.listing
+        listing, kept = directory.listing, directory.kept
+        if kept is not None and cookie and listing is None:  # the kernel has lost what it had
+            listing = directory.listing = kept.listing
         if cookie == 0 or listing is None:
-            listing = directory.listing = self._list(directory)
+            listing = None
+            if kept is not None and kept.stamp == self._listing_stamp(directory.node, directory.descriptor):
+                listing = kept.listing or kept.share(self._list(directory))
+            listing = directory.listing = listing or self._list(directory)
         return listing.starting(cookie)
 
     def releasedir(self, handle: FileHandle) -> None:
@@ -594,6 +607,8 @@ class Operations(OpenFiles):
             directory = self._directories.pop(handle)
         except KeyError:
             raise FsError(errno.EBADF) from None
+        if directory.kept is not None:
+            self._listings.released(directory.node.inode, directory.kept)
         self._inodes.closed(directory.node)
 
     def fsyncdir(self, handle: FileHandle, datasync: bool) -> None:
@@ -670,9 +685,7 @@ class Operations(OpenFiles):
         return os.fstat(workspace.fd)
 
     def _tree_attrs(self, node: TreeDirectory) -> Attrs:
-        if self._told:
-            self._tell_again()
-        found = attributes.of_tree_directory(node.st_ino, self._workspace_stat(), self._changed_ns)
+        found = attributes.of_tree_directory(node.st_ino, self._workspace_stat(), self._changed_at(node))
         if not self._can_notify:
             return Attrs(node.inode, found, 0.0, 0.0)
         # Documents are followed no further than somebody asks for them.
@@ -680,34 +693,47 @@ class Operations(OpenFiles):
         return Attrs(node.inode, found, entry_timeout_s, self._attr_timeout_s)
 
     def _disk_attrs(self, node: DiskDirectory | File, found: os.stat_result) -> Attrs:
+        if isinstance(node, File):
+            node.told = freshness.stamp(found)
         # The name of a job directory is the tree's and follows the index.
-        is_job = isinstance(node, DiskDirectory) and node.job is not None
-        entry_timeout_s = 0.0 if is_job and not self._can_notify else self._entry_timeout_s
+        entry_timeout_s = self._entry_timeout_s
+        if isinstance(node, DiskDirectory) and node.job is not None:
+            if not self._can_notify:
+                entry_timeout_s = 0.0
+            elif not node.reads_documents and self._hears_of_jobs():
+                entry_timeout_s = _TREE_TIMEOUT_S
         return Attrs(node.inode, found, entry_timeout_s, self._attr_timeout_s)
+
+    def _changed_at(self, node: TreeDirectory) -> int:
+        """Tell when what *node* lists changed last, as far as that is known: a number that grows with each change."""
+        if not node.changed_ns:
+            node.changed_ns = self._changed_ns
+        return node.changed_ns
 
     def _tell(self, entries: Sequence[tuple[Inode, str]]) -> None:
         for entry in entries:
             self._notifier.invalidate_entry(*entry)
         self._notifications += len(entries)
 
-    def _tell_again(self) -> None:
-        """Tell the kernel once more of names that lead elsewhere, if it is time to.
-
-        It asks for attributes again and again, so that this needs no thread: who comes by such a name on a path comes
-        by a virtual directory.
-        """
-        with contextlib.suppress(IndexError):  # another thread has been quicker
-            while self._told[0][0] <= time.monotonic():
-                self._tell(self._told.popleft()[1])
+    def _tell_changed(self, inode: Inode) -> None:
+        """Have the kernel ask for the attributes and the listing of a directory again."""
+        with contextlib.suppress(FsError):
+            node = self._inodes.get(inode)
+            if isinstance(node, TreeDirectory):
+                node.changed_ns = max(self._changed_ns, node.changed_ns + 1)
+            self._notifier.invalidate_inode(inode)
+            self._notifications += 1
 
     def _lookup_in_tree(self, parent: TreeDirectory, name: str) -> Attrs | None:
         reads_documents = self._bring_documents(parent, name)
         with _bounded(), self._index.reading() as table:
             generation = table.generation
             found = self._tree.find(parent.place, name, table)
-            if found is None:
-                return None
-            child, branch = found.node, found.branch
+        if found is None:
+            if self._can_notify and not reads_documents:
+                self._may_be_kept_absent((parent.inode, name), generation)
+            return None
+        child, branch = found.node, found.branch
         if isinstance(child, JobNode):
             disk = self._job_stat(child.id)
             if disk is None:
@@ -788,16 +814,44 @@ class Operations(OpenFiles):
             raise
         return self.getattr(attrs.inode, handle), handle
 
-    def _list(self, directory: _OpenDirectory) -> _Listing:
+    def _listing_stamp(self, node: Directory, descriptor: Descriptor | None) -> Stamp | None:
+        """Name the state of a directory's listing; None if the kernel must not keep it.
+
+        That is where it would not be told of a change, or the times of a directory on disk might not tell of one.
+        """
+        if isinstance(node, TreeDirectory):
+            return (self._changed_at(node),) if self._can_notify and not node.reads_documents else None
+        if descriptor is None or not self._trusts_times:
+            return None
+        found = os.fstat(descriptor.fd)
+        return freshness.stamp(found) if freshness.is_quiet(found) else None
+
+    def _is_fresh(self, kept: Kept) -> bool:
+        """Tell whether it pays to have the kernel read its copy of a listing.
+
+        Where it has to look the names up again it is quicker to list them anew, attributes included.
+        """
+        return (
+            len(kept.listing or ()) <= _FEW_NAMES
+            or len(kept.stamp) == 1  # a virtual directory's
+            or time.monotonic() < kept.filled_s + self._entry_timeout_s
+        )
+
+    def _dropped(self, inode: Inode) -> None:
+        """Follow that a directory's node was dropped; called with the lock of the nodes held."""
+        self._backing.discard(inode)
+        self._listings.drop(inode)
+
+    def _list(self, directory: _OpenDirectory) -> Listing:
         if isinstance(directory.node, TreeDirectory):
             self._bring_documents(directory.node)
             with _bounded(), self._index.reading() as table:
-                return _Listing(self._tree.names(directory.node.place, table))
+                return Listing(self._tree.names(directory.node.place, table))
         assert directory.descriptor is not None
         # A descriptor of its own: a reading position is shared by all that share a descriptor.
         own = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.descriptor.fd))
         with os.scandir(own.fd) as found:
-            return _Listing(iter([(entry.name, _kind(entry), entry.inode()) for entry in found]))
+            return Listing(iter([(entry.name, _kind(entry), entry.inode()) for entry in found]))
 
 
 @contextlib.contextmanager
@@ -812,6 +866,11 @@ def _bounded() -> Iterator[None]:
 
 def _nothing() -> None:
     """Bring no documents: nobody follows them."""
+
+
+def _never() -> bool:
+    """Hear of nothing: nobody watches."""
+    return False
 
 
 def _check_name(name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -89,6 +90,22 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
 _quick = ctypes.PyDLL(None, use_errno=True)
 _syscall = _quick.syscall
 _syscall.restype = ctypes.c_long
+
+_fcntl = _quick.fcntl
+_fcntl.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long)
+
+
+def has_no_writer(fd: int) -> bool:
+    """Tell whether nobody has the file open for writing, or mapped so, through any descriptor; False if unknown.
+
+    A lease is taken and given back at once, with the interpreter lock held: who opens the file for writing in between
+    waits some microseconds, and this process gets a SIGIO, which it must ignore.
+    """
+    if _fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK) != 0:
+        return False
+    _fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+
 
 _CAPABILITY_VERSION: Final = 0x20080522  # linux/capability.h: version 3, two words of 32 capabilities each
 # asm/unistd.h, for programs of 64 bits; setgroups(3) would change every thread

@@ -54,6 +54,23 @@ Time: TypeAlias = int | Literal["now"]
 """Nanoseconds since the epoch, or the time of the call."""
 
 
+ListingCache: TypeAlias = Literal["none", "fill", "keep"]
+"""What the kernel may do with the listing of a directory that it opens: ask each time; drop the copy it has and make a
+new one as it reads; read the copy it has, if any."""
+
+
+class DataCache(NamedTuple):
+    """What the kernel may still believe of a file that it opens.
+
+    Attributes:
+        may_keep: the data that it has cached.
+        attributes_hold: the attributes that it was told last.
+    """
+
+    may_keep: bool
+    attributes_hold: bool
+
+
 @dataclass(frozen=True, slots=True)
 class SetAttr:
     """What ``setattr`` shall change; None leaves a field as it is."""
@@ -82,9 +99,9 @@ class DirEntry(NamedTuple):
 class Notifier(Protocol):
     """How vfs tells the kernel that what it has cached is no longer so.
 
-    Both calls only queue and return at once, from any thread. The transport sends from a thread of its own that
+    All calls only queue and return at once, from any thread. The transport sends from a thread of its own that
     holds no lock and serves no request (I6); a name or node that the kernel does not hold is no error. A
-    transport that cannot notify implements both as doing nothing and offers no cache time for tree nodes.
+    transport that cannot notify implements them as doing nothing and offers no cache time for tree nodes.
     """
 
     def invalidate_entry(self, parent: Inode, name: str) -> None:
@@ -92,3 +109,6 @@ class Notifier(Protocol):
 
     def invalidate_inode(self, inode: Inode) -> None:
         """Forget attributes, listing and data of *inode*."""
+
+    def invalidate_attributes(self, inode: Inode) -> None:
+        """Forget attributes of *inode*, and keep its data."""

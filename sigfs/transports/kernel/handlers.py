@@ -39,6 +39,11 @@ _SMALL_WRITE_BYTES: Final = 64 * 1024
 """Up to here a write is done at once: it ends in the page cache, and the pool costs more (about 40 µs)."""
 _NS: Final = 1_000_000_000
 _CALLERS_MAX: Final = 1024
+_LISTING_FLAGS: Final = {
+    "none": 0,
+    "fill": p.FOPEN_CACHE_DIR,
+    "keep": p.FOPEN_CACHE_DIR | p.FOPEN_KEEP_CACHE,
+}
 _LOCK_KINDS: Final = (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
 
 
@@ -72,11 +77,14 @@ class Handlers:
     # -- names ---------------------------------------------------------------------------------------------------
 
     def lookup(self, request: Header, body: memoryview) -> None:
-        attrs = self._operations.lookup(request.node, p.name_at(body), self._caller(request))
-        if attrs is None:
-            self._device.fail(request.unique, errno.ENOENT)
-        else:
+        name = p.name_at(body)
+        attrs = self._operations.lookup(request.node, name, self._caller(request))
+        if attrs is not None:
             self._reply_entry(request.unique, attrs)
+        elif (timeout_s := self._operations.absence_timeout_s(request.node, name)) > 0:
+            self._device.reply(request.unique, p.pack_absence(timeout_s))
+        else:
+            self._device.fail(request.unique, errno.ENOENT)
 
     def forget(self, request: Header, body: memoryview) -> None:
         self._operations.forget(request.node, p.FORGET_IN.unpack_from(body)[0])
@@ -383,7 +391,8 @@ class Handlers:
     def opendir(self, request: Header, body: memoryview) -> None:
         del body
         handle = self._operations.opendir(request.node)
-        if not self._device.reply(request.unique, p.OPEN_OUT.pack(handle, 0, 0)):
+        flags = _LISTING_FLAGS[self._operations.listing_cache(handle)]
+        if not self._device.reply(request.unique, p.OPEN_OUT.pack(handle, flags, 0)):
             self._operations.releasedir(handle)
 
     def readdir(self, request: Header, body: memoryview) -> None:
@@ -455,8 +464,14 @@ class Handlers:
             self._device.reply(unique, value)
 
     def _open_out(self, inode: Inode, handle: FileHandle) -> bytes:
+        cache = self._operations.data_cache(handle)
         backing = self._passthrough.opened(inode, lambda: self._operations.passthrough_fd(handle))
-        return p.OPEN_OUT.pack(handle, p.FOPEN_PASSTHROUGH if backing != CACHED else 0, backing)
+        if not cache.attributes_hold:  # who opens a file sees it as it is, its size too
+            with contextlib.suppress(OSError):  # attributes alone may be taken back from here: that waits for nobody
+                self._device.notify(Notification.INVAL_INODE, p.INVAL_INODE_OUT.pack(inode, -1, 0))
+        if backing != CACHED:
+            return p.OPEN_OUT.pack(handle, p.FOPEN_PASSTHROUGH, backing)
+        return p.OPEN_OUT.pack(handle, p.FOPEN_KEEP_CACHE if cache.may_keep else 0, CACHED)
 
     def _close(self, inode: Inode, handle: FileHandle) -> None:
         self._passthrough.released(inode)

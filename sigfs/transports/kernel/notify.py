@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sigfs.transports.kernel.protocol import EXPIRE_ONLY, INVAL_ENTRY_OUT, INVAL_INODE_OUT, NAME_MAX_BYTES, Notification
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _Item: TypeAlias = "tuple[int, str | None]"
-"""(parent, name), or (inode, None)."""
+"""(parent, name), or (inode, None), or (inode, _ATTRIBUTES)."""
+
+_ATTRIBUTES: Final = ""
+"""Stands for a name that there cannot be."""
 
 
 class KernelNotifier:
@@ -44,6 +47,10 @@ class KernelNotifier:
     def invalidate_inode(self, inode: Inode) -> None:
         """Have the kernel drop attributes, listing and data of *inode*."""
         self._queue.put((inode, None))
+
+    def invalidate_attributes(self, inode: Inode) -> None:
+        """Have the kernel drop the attributes of *inode*."""
+        self._queue.put((inode, _ATTRIBUTES))
 
     def start(self, device: Device, *, expire_only: bool) -> None:
         """Begin to send.
@@ -82,8 +89,9 @@ class KernelNotifier:
         """Send one; False if there is nobody to send to any more."""
         assert self._device is not None
         try:
-            if name is None:
-                self._device.notify(Notification.INVAL_INODE, INVAL_INODE_OUT.pack(node, 0, 0))
+            if not name:
+                start = 0 if name is None else -1
+                self._device.notify(Notification.INVAL_INODE, INVAL_INODE_OUT.pack(node, start, 0))
             else:
                 raw = os.fsencode(name)
                 if len(raw) > NAME_MAX_BYTES:  # the kernel cannot hold it

@@ -140,6 +140,8 @@ FSYNC_FDATASYNC: Final = 1 << 0
 LK_FLOCK: Final = 1 << 0
 """The lock is one of flock(2); the range means nothing."""
 SETXATTR_ACL_KILL_SGID: Final = 1 << 0
+FOPEN_KEEP_CACHE: Final = 1 << 1
+FOPEN_CACHE_DIR: Final = 1 << 3
 FOPEN_PASSTHROUGH: Final = 1 << 7
 EXPIRE_ONLY: Final = 1 << 0
 """Flag of INVAL_ENTRY: ask again at the next use, instead of tearing down what is below the name."""
@@ -303,6 +305,12 @@ def pack_entry(attrs: Attrs) -> bytes:
     entry_s, entry_ns = split_timeout(attrs.entry_timeout_s)
     attr_s, attr_ns = split_timeout(attrs.attr_timeout_s)
     return ENTRY_HEAD.pack(attrs.inode, 0, entry_s, attr_s, entry_ns, attr_ns) + pack_stat(attrs.stat)
+
+
+def pack_absence(timeout_s: float) -> bytes:
+    """Pack what LOOKUP answers if there is no such name and the kernel may remember that."""
+    entry_s, entry_ns = split_timeout(timeout_s)
+    return ENTRY_HEAD.pack(0, 0, entry_s, 0, entry_ns, 0) + bytes(STAT.size)
 
 
 def pack_attr(attrs: Attrs) -> bytes:

@@ -21,7 +21,7 @@ from sigfs.transports.kernel.negotiation import WANTED, Session
 from sigfs.transports.kernel.protocol import Init, Opcode
 from sigfs.transports.kernel.server import Server
 from sigfs.vfs.locks import RecordLock
-from sigfs.vfs.types import ROOT, Attrs, Caller, DirEntry, FileHandle, FsError, Inode, SetAttr
+from sigfs.vfs.types import ROOT, Attrs, Caller, DataCache, DirEntry, FileHandle, FsError, Inode, ListingCache, SetAttr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,9 @@ class PassThroughOperations:
         self.paths: dict[int, str] = {ROOT: root}
         self.references: dict[int, int] = {}
         self.fds: dict[int, int] = {}
+        self.absent: dict[str, float] = {}
+        self.listing: ListingCache = "none"
+        self.data = DataCache(may_keep=False, attributes_hold=True)
         self.inodes: dict[int, Inode] = {}
         self.calls: list[tuple[object, ...]] = []
         self.timeout_s = timeout_s
@@ -229,6 +232,15 @@ class PassThroughOperations:
 
     def opendir(self, inode: Inode) -> FileHandle:
         return self._handle(os.open(self.paths[inode], os.O_RDONLY | os.O_DIRECTORY), inode)
+
+    def absence_timeout_s(self, parent: Inode, name: str) -> float:
+        return self.absent.get(name, 0.0)
+
+    def listing_cache(self, handle: FileHandle) -> ListingCache:
+        return self.listing
+
+    def data_cache(self, handle: FileHandle) -> DataCache:
+        return self.data
 
     def readdir(self, handle: FileHandle, cookie: int) -> Iterator[DirEntry]:
         directory = self.paths[self.inodes[handle]]

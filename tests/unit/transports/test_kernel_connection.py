@@ -144,8 +144,10 @@ def test_invalidations_are_sent_in_order_from_a_thread_of_their_own(pair: Pair, 
     assert pair[0].recv(1000) == p.OUT_HEADER.pack(40, Notification.INVAL_INODE, 0) + p.INVAL_INODE_OUT.pack(7, 0, 0)
     notifier.invalidate_inode(Inode(8))
     assert pair[0].recv(1000)[16:24] == p.U64.pack(8)
+    notifier.invalidate_attributes(Inode(9))
+    assert pair[0].recv(1000)[16:] == p.INVAL_INODE_OUT.pack(9, -1, 0)
     assert notifier.stop(30)
-    assert notifier.sent == 3
+    assert notifier.sent == 4
 
 
 class RefusingDevice(Device):

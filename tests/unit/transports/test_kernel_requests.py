@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sigfs.transports.kernel import protocol as p
-from sigfs.transports.kernel.protocol import Opcode
-from sigfs.vfs.types import ROOT, Caller, SetAttr
+from sigfs.transports.kernel.protocol import Notification, Opcode
+from sigfs.vfs.types import ROOT, Caller, DataCache, SetAttr
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -71,6 +71,34 @@ def test_a_lookup_gives_the_attributes_and_takes_one_reference(served: Served) -
 
 def test_a_missing_name_is_no_entry(served: Served) -> None:
     assert served.kernel.ask(Opcode.LOOKUP, ROOT, b"none\0").error == errno.ENOENT
+
+
+def test_a_missing_name_may_be_remembered_where_the_answer_says_so(served: Served) -> None:
+    served.operations.absent["none"] = 1.5
+    reply = served.kernel.ask(Opcode.LOOKUP, ROOT, b"none\0")
+    node, _, entry_s, _, entry_ns, *_ = p.ENTRY.unpack(reply.body)
+    assert (node, entry_s, entry_ns) == (0, 1, 500_000_000)
+    assert served.operations.references == {}
+
+
+def test_who_opens_a_directory_is_told_what_may_be_cached_of_its_listing(served: Served) -> None:
+    flags = {}
+    for listing in ("none", "fill", "keep"):
+        served.operations.listing = listing  # type: ignore[assignment]
+        reply = served.kernel.ask(Opcode.OPENDIR, ROOT, p.OPEN_IN.pack(os.O_RDONLY, 0))
+        flags[listing] = p.OPEN_OUT.unpack(reply.body)[1]
+    assert flags == {"none": 0, "fill": p.FOPEN_CACHE_DIR, "keep": p.FOPEN_CACHE_DIR | p.FOPEN_KEEP_CACHE}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_who_opens_a_file_is_told_what_may_be_believed_of_it(served: Served, keep: bool) -> None:
+    (served.root / "a").touch()
+    node = served.kernel.lookup(b"a")
+    served.operations.data = DataCache(may_keep=keep, attributes_hold=keep)
+    reply = served.kernel.ask(Opcode.OPEN, node, p.OPEN_IN.pack(os.O_RDONLY, 0))
+    assert p.OPEN_OUT.unpack(reply.body)[1] == (p.FOPEN_KEEP_CACHE if keep else 0)
+    told = [(Notification.INVAL_INODE, p.INVAL_INODE_OUT.pack(node, -1, 0))]
+    assert served.kernel.notifications == ([] if keep else told)
 
 
 def test_names_that_are_not_text_survive_the_way_in_and_out(served: Served) -> None:

@@ -26,6 +26,7 @@ class RecordingNotifier:
     operations: Operations
     entries: list[tuple[Inode, str]] = field(default_factory=list)
     inodes: list[Inode] = field(default_factory=list)
+    attributes: list[Inode] = field(default_factory=list)
 
     def _assert_no_lock(self) -> None:
         assert not self.operations._inodes._lock.locked()
@@ -38,6 +39,10 @@ class RecordingNotifier:
     def invalidate_inode(self, inode: Inode) -> None:
         self._assert_no_lock()
         self.inodes.append(inode)
+
+    def invalidate_attributes(self, inode: Inode) -> None:
+        self._assert_no_lock()
+        self.attributes.append(inode)
 
 
 class World:

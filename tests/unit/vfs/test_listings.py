@@ -1,0 +1,146 @@
+"""Which listings the kernel may keep, and what it reads where it has lost its copy."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from sigfs.vfs.listings import Listing, Listings
+from sigfs.vfs.types import ROOT, Inode
+
+
+def opened(listings: Listings, inode: int, *stamp: int, names: int = 0):  # type: ignore[no-untyped-def]
+    kept, may_keep = listings.opened(Inode(inode), stamp, lambda _: True)
+    if kept is not None:
+        list(kept.share(Listing(iter(map(str, range(names))))).starting(0))
+    return kept, may_keep
+
+
+def test_a_listing_is_filled_once_and_kept_while_its_directory_is_in_the_same_state():
+    listings = Listings()
+    first, may_keep = opened(listings, 7, 1)
+    assert not may_keep
+    listings.released(Inode(7), first)
+    second, may_keep = opened(listings, 7, 1)
+    assert second is first
+    assert may_keep
+    listings.released(Inode(7), second)
+    third, may_keep = opened(listings, 7, 2)
+    assert third is not first
+    assert not may_keep
+    listings.released(Inode(7), third)
+    listings.check()
+
+
+def test_nothing_is_cached_of_a_new_state_while_readers_of_an_old_one_may_add_to_the_copy():
+    listings = Listings()
+    old, _ = opened(listings, 7, 1)
+    assert opened(listings, 7, 2) == (None, False)
+    listings.released(Inode(7), old)
+    new, may_keep = opened(listings, 7, 2)
+    assert new is not None
+    assert not may_keep
+    listings.check()
+
+
+def test_no_copy_is_kept_whose_listing_is_not_remembered():
+    listings = Listings(limit=100)
+    for inode in range(30):
+        kept, _ = opened(listings, inode, 1, names=10)
+        listings.released(Inode(inode), kept)
+        listings.check()
+    assert 0 < len(listings) < 30
+    assert not opened(listings, 0, 1)[1]
+    assert opened(listings, 29, 1)[1]
+
+
+def test_a_directory_that_the_kernel_has_forgotten_is_not_remembered():
+    listings = Listings()
+    kept, _ = opened(listings, 7, 1)
+    listings.released(Inode(7), kept)
+    listings.drop(Inode(7))
+    listings.check()
+    assert len(listings) == 0
+
+
+def read(world, handle, cookie=0):
+    return [entry.name for entry in world.operations.readdir(handle, cookie)]
+
+
+def test_the_listing_of_a_virtual_directory_is_kept_until_a_job_changes_it(world):
+    foo = world.at("foo")
+    for expected in ("fill", "keep", "keep"):
+        handle = world.operations.opendir(foo)
+        assert world.operations.listing_cache(handle) == expected
+        assert read(world, handle) == ["1", "2"]
+        world.operations.releasedir(handle)
+    world.operations.apply([world.add(3)])
+    handle = world.operations.opendir(foo)
+    assert world.operations.listing_cache(handle) == "fill"
+    assert read(world, handle) == ["1", "2", "3"]
+    world.operations.releasedir(handle)
+
+
+def test_a_reader_whose_copy_is_dropped_half_way_goes_on_in_what_it_read(world):
+    foo = world.at("foo")
+    world.names(foo)
+    handle = world.operations.opendir(foo)
+    assert world.operations.listing_cache(handle) == "keep"
+    world.operations.apply([world.add(0)])
+    assert read(world, handle, cookie=1) == ["2"]
+    assert read(world, handle) == ["0", "1", "2"]
+    world.operations.releasedir(handle)
+
+
+def test_no_listing_is_kept_that_the_kernel_is_not_told_of(world):
+    handle = world.operations.opendir(world.at("doc.x@exists/false"))
+    assert world.operations.listing_cache(handle) == "none"  # documents are read when somebody asks
+    world.operations.attach(world.notifier, can_notify=False)
+    other = world.operations.opendir(ROOT)
+    assert world.operations.listing_cache(other) == "none"
+    for each in (handle, other):
+        world.operations.releasedir(each)
+
+
+def test_the_listing_of_a_directory_on_disk_is_kept_while_its_times_are_those_it_had(world):
+    job = world.job(1)
+    world.write_file(job, "f")
+    os.utime(world.below(1))
+
+    def cache() -> str:
+        handle = world.operations.opendir(job)
+        try:
+            read(world, handle)
+            return world.operations.listing_cache(handle)
+        finally:
+            world.operations.releasedir(handle)
+
+    assert cache() == "none"  # it has changed a moment ago, and might again in the same tick of the clock
+    world.age_ns = 10**10
+    assert [cache(), cache()] == ["fill", "keep"]
+    os.unlink(world.below(1, "f"))
+    assert cache() == "fill"
+
+
+def test_the_time_of_a_virtual_directory_is_that_of_its_own_last_change(make_world):
+    world = make_world()
+    change = world.add(3, bar=1)
+    world.operations.apply([change])
+    bar, foo = world.at("bar"), world.at("foo@gt/2")
+    times = {inode: world.operations.getattr(inode).stat.st_mtime_ns for inode in (bar, foo)}
+    world.operations.apply([world.add(0)])
+    assert world.operations.getattr(foo).stat.st_mtime_ns == times[foo]
+    assert world.operations.getattr(ROOT).stat.st_mtime_ns > times[foo]
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Let a test say by how much the clock is ahead of the disk's: ``world.age_ns``."""
+    if "world" not in request.fixturenames:
+        return
+    world = request.getfixturevalue("world")
+    world.age_ns = 0
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + world.age_ns)
