@@ -20,14 +20,16 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import llfuse
 
 from sigfs.transports.base import errno_of
 from sigfs.transports.libfuse2 import mount_options, mounting
-from sigfs.vfs.types import ROOT, Attrs, Caller, FileHandle, FsError, Inode, SetAttr
+from sigfs.vfs.types import ROOT, Attrs, Caller, FileHandle, FsError, Inode, SetAttr, Time
 
 if TYPE_CHECKING:
     from sigfs.transports.base import MountSpec
@@ -41,6 +43,7 @@ Result = TypeVar("Result")
 UNKNOWN_INO: Final = 0xFFFFFFFF
 """What libfuse shows as ``d_ino`` where nobody has looked; 0 would read as a deleted entry."""
 
+_NS: Final = 1_000_000_000
 DOTS: Final = 2
 """How many entries, "." and "..", come before those of vfs."""
 
@@ -137,6 +140,16 @@ def _request(
 def _caller(context: llfuse.RequestContext) -> Caller:
     # libfuse 2 does not negotiate DONT_MASK: the kernel has applied the umask.
     return Caller(uid=context.uid, gid=context.gid, pid=context.pid, umask=0)
+
+
+def _now_where_recent(changes: SetAttr) -> SetAttr:
+    """Give *changes* with "now" for times of the last second, that llfuse may have put in its place."""
+    now_ns = time.time_ns()
+
+    def meant(time_ns: Time | None) -> Time | None:
+        return "now" if isinstance(time_ns, int) and now_ns - _NS < time_ns <= now_ns else time_ns
+
+    return replace(changes, atime_ns=meant(changes.atime_ns), mtime_ns=meant(changes.mtime_ns))
 
 
 def _entry(attrs: Attrs) -> llfuse.EntryAttributes:
@@ -273,7 +286,14 @@ class _Handlers(llfuse.Operations):  # type: ignore[misc]  # llfuse is untyped
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return _entry(self.operations.setattr(inode, changes, handle, _caller(ctx)))
+        caller = _caller(ctx)
+        try:
+            return _entry(self.operations.setattr(inode, changes, handle, caller))
+        except PermissionError:
+            # Only the owner may set a time, but who may write may set that of the call.
+            if (again := _now_where_recent(changes)) == changes:
+                raise
+            return _entry(self.operations.setattr(inode, again, handle, caller))
 
     @_request
     def statfs(self, _ctx: llfuse.RequestContext) -> llfuse.StatvfsData:
@@ -298,8 +318,8 @@ class _Handlers(llfuse.Operations):  # type: ignore[misc]  # llfuse is untyped
         return self.operations.getxattr(inode, os.fsdecode(name))
 
     @_request
-    def listxattr(self, inode: Inode, _ctx: llfuse.RequestContext) -> list[bytes]:
-        return [os.fsencode(name) for name in self.operations.listxattr(inode)]
+    def listxattr(self, inode: Inode, ctx: llfuse.RequestContext) -> list[bytes]:
+        return [os.fsencode(name) for name in self.operations.listxattr(inode, _caller(ctx))]
 
     @_request
     def setxattr(self, inode: Inode, name: bytes, value: bytes, ctx: llfuse.RequestContext) -> None:

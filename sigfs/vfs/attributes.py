@@ -55,8 +55,8 @@ def change(target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: in
 
     Not atomic: if one step fails those before it have been made.
 
-    Owner and mode are changed as *caller*, by whom the disk below judges it: what the kernel has cached may be of a
-    file that another user has put in the place. Truncated, a file loses its set-id bits, unless root does it.
+    Owner, mode and times are changed as *caller*, by whom the disk below judges it: what the kernel has cached may be
+    of a file that another user has put in the place. Truncated, a file loses its set-id bits, unless root does it.
 
     Args:
         writable_fd: a descriptor of the file that was opened for writing, to change the size through: that right
@@ -78,7 +78,8 @@ def change(target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: in
         with as_caller(None if _only_drops_set_id(stat.S_IMODE(os.fstat(target.fd).st_mode), mode) else caller):
             os.chmod(target.path, mode)
     if changes.atime_ns is not None or changes.mtime_ns is not None:
-        syscalls.set_times(target.path, changes.atime_ns, changes.mtime_ns)
+        with as_caller(caller):
+            syscalls.set_times(target.path, changes.atime_ns, changes.mtime_ns)
 
 
 def _only_drops_set_id(before: int, mode: int) -> bool:

@@ -12,7 +12,7 @@ import os
 import stat
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sigfs.vfs import freshness, syscalls
 from sigfs.vfs.credentials import as_ordinary_writer
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
 _WORTHLESS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """Answers to a read that must not block which mean: ask again without that wish."""
+
+_SILENT: Final = frozenset({
+    0xEF53,  # ext2, ext3, ext4
+    0x58465342,  # xfs
+    0x9123683E,  # btrfs
+    0xF2F52010,  # f2fs
+    0xCA451A4E,  # bcachefs
+    0x2FC12FC1,  # zfs
+    0x01021994,  # tmpfs
+})  # fmt: skip
+"""linux/magic.h: file systems of this machine on which close(2) writes nothing and reports nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +67,7 @@ class OpenFiles:
         self._files: dict[FileHandle, OpenFile] = {}  # an entry dies with release
         self._cached_as_of: dict[FileHandle, Stamp] = {}  # see ``data_cache``; an entry dies with release
         self._handles = itertools.count(1)  # next() is atomic; shared with directory handles
+        self._flushes: dict[int, bool] = {}  # by st_dev: whether closing a file there can take time or fail
 
     def _new_handle(self) -> FileHandle:
         return FileHandle(next(self._handles))
@@ -126,15 +138,26 @@ class OpenFiles:
         """
         file = self._file(handle)
         try:
-            if file.writable:  # else there is nothing to report
+            if self._flush_says(file):
                 os.close(os.dup(file.descriptor.fd))
         finally:
             unlocked = owner is not None and self._locks.drop_owner(file.node.inode, owner)
         return unlocked
 
     def flush_may_block(self, handle: FileHandle) -> bool:
-        """Tell whether ``flush`` may have to wait for the disk: only for what was opened for writing."""
-        return self._file(handle).writable
+        """Tell whether ``flush`` may have to wait for the disk: only for what was opened for writing, and only where
+        closing a file does anything.
+        """
+        return self._flush_says(self._file(handle))
+
+    def _flush_says(self, file: OpenFile) -> bool:
+        if not file.writable:
+            return False
+        device = file.node.dev
+        known = self._flushes.get(device)
+        if known is None:
+            known = self._flushes[device] = syscalls.file_system_type(file.descriptor.fd) not in _SILENT
+        return known
 
     def release(self, handle: FileHandle) -> bool:
         """Close *handle*: nobody can use it any more. Tells whether locks may have ended."""

@@ -342,6 +342,20 @@ class Inodes:
             node.lookups += 1
             return node
 
+    def nameless_file(self, found: os.stat_result) -> File:
+        """Give a new node, with one reference, of the file *found*, which was just made without a name and is open.
+
+        A node that has this number is of a file that is gone.
+        """
+        key = (found.st_dev, found.st_ino)
+        with self._lock:
+            gone = self._files.get(key)
+            if gone is not None:
+                self._detach_file(gone)
+            node = File(self._next(), *key, stat.S_IFMT(found.st_mode), lookups=1)
+            self._nodes[node.inode] = self._files[key] = node
+            return node
+
     def opened(self, node: Node, descriptor: Descriptor | None = None) -> None:
         """Count an open handle, and for a file remember its descriptor."""
         with self._lock:

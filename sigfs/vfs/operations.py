@@ -412,6 +412,15 @@ class Operations(OpenFiles):
             return self._disk_attrs(node, os.fstat(file.descriptor.fd))
         return self._disk_attrs(node, self._backing.stat(node))
 
+    def birth_ns(self, inode: Inode, handle: FileHandle | None = None) -> int | None:
+        """Give when *inode* was made, in ns since the epoch; None if that is not known. Raises as ``getattr``."""
+        node = self._inodes.get(inode)
+        if isinstance(node, TreeDirectory):
+            return None
+        file = None if handle is None else self._files.get(handle)
+        target = file.descriptor if file is not None and file.node is node else self._backing.node(node)
+        return syscalls.birth_ns(target.fd)
+
     def setattr(
         self,
         inode: Inode,
@@ -472,13 +481,17 @@ class Operations(OpenFiles):
         target = self._backing.node(node)
         return os.getxattr(target.path, name)
 
-    def listxattr(self, inode: Inode) -> list[str]:
-        """List the names of the extended attributes."""
+    def listxattr(self, inode: Inode, caller: Caller | None = None) -> list[str]:
+        """List the names of the extended attributes: those that *caller* would be shown below."""
         node = self._inodes.get(inode)
         if isinstance(node, TreeDirectory):
             return []
         target = self._backing.node(node)
-        return os.listxattr(target.path)
+        names = os.listxattr(target.path)
+        if any(name.startswith("trusted.") for name in names):  # shown to who has CAP_SYS_ADMIN
+            with as_caller(caller):
+                names = os.listxattr(target.path)
+        return names
 
     def setxattr(self, inode: Inode, name: str, value: bytes, flags: int, caller: Caller | None = None) -> None:
         """Set an extended attribute. *flags*: XATTR_CREATE or XATTR_REPLACE."""
@@ -552,6 +565,23 @@ class Operations(OpenFiles):
             return self._open_existing(parent, name, flags, caller, wait=wait)
         found = os.fstat(descriptor.fd)
         file = self._file_node(parent, name, found, made_after=latest)
+        return self._disk_attrs(file, found), self._opened(file, descriptor, flags)
+
+    def tmpfile(self, parent: Inode, mode: int, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+        """Make and open a regular file without a name in directory *parent*, and take one reference to it.
+
+        ``link`` gives it a name, unless *flags* has O_EXCL; without one it is gone when nobody has it any more.
+
+        Raises:
+            OSError: EOPNOTSUPP where the disk below has no such files.
+        """
+        directory = self._changeable_directory(parent)
+        mode = attributes.creation_mode(directory, stat.S_IMODE(mode), caller)
+        how = flags & (_OPEN_FLAGS | os.O_EXCL) & ~os.O_TRUNC | os.O_TMPFILE
+        with as_caller(caller):
+            descriptor = Descriptor(os.open(".", how, mode, dir_fd=directory.fd))
+        found = os.fstat(descriptor.fd)
+        file = self._inodes.nameless_file(found)
         return self._disk_attrs(file, found), self._opened(file, descriptor, flags)
 
     def inode_of(self, handle: FileHandle) -> Inode:
@@ -656,7 +686,10 @@ class Operations(OpenFiles):
     def _changeable(self, parent: Inode, name: str) -> Descriptor:
         """Give directory *parent*, in which the entry *name* may be made, replaced or removed."""
         _check_name(name)
-        node = self._directory(parent)
+        return self._changeable_directory(parent)
+
+    def _changeable_directory(self, inode: Inode) -> Descriptor:
+        node = self._directory(inode)
         self._may_change(node)
         assert isinstance(node, DiskDirectory)
         return self._backing.directory(node)

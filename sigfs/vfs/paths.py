@@ -186,7 +186,7 @@ class PathOperations:
     def listxattr(self, path: str, caller: Caller | None = None) -> list[str]:
         """Give the names of all extended attributes."""
         with self._node(path, caller) as inode:
-            return self.operations.listxattr(inode)
+            return self.operations.listxattr(inode, caller)
 
     def setxattr(self, path: str, name: str, value: bytes, flags: int = 0, caller: Caller | None = None) -> None:
         """Set an extended attribute; *flags* as in setxattr(2)."""

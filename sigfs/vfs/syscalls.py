@@ -22,6 +22,8 @@ RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 
 _AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
+_STATX_BTIME: Final = 0x800
 # linux/stat.h: in tv_nsec, "the time of the call" and "leave as it is"
 _UTIME_NOW: Final = (1 << 30) - 1
 _UTIME_OMIT: Final = (1 << 30) - 2
@@ -41,6 +43,8 @@ _utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_Timespec *
 # off_t is 64 bits under this name on 32-bit machines too
 _fallocate = _libc.fallocate64
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_statx = getattr(_libc, "statx", None)  # glibc 2.28, musl 1.2.5
+_fstatfs = _libc.fstatfs
 
 
 def _fail(name: str | None = None) -> OSError:
@@ -76,6 +80,37 @@ def _timespec(time: Time | None) -> _Timespec:
     if time == "now":
         return _Timespec(0, _UTIME_NOW)
     return _Timespec(*divmod(time, _NS_PER_S))
+
+
+class _StatxTime(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_int64), ("tv_nsec", ctypes.c_uint32), ("unused", ctypes.c_int32))
+
+
+class _Statx(ctypes.Structure):
+    # linux/stat.h; what comes before the times and behind them is not wanted
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("before", ctypes.c_uint8 * 60),
+        ("atime", _StatxTime),
+        ("btime", _StatxTime),
+        ("behind", ctypes.c_uint8 * 160),
+    )
+
+
+def birth_ns(fd: int) -> int | None:
+    """Give when what *fd* leads to was made, in ns since the epoch; None if the disk does not say."""
+    found = _Statx()
+    if _statx is None or _statx(fd, b"", _AT_EMPTY_PATH, _STATX_BTIME, ctypes.byref(found)) != 0:
+        return None
+    return found.btime.tv_sec * _NS_PER_S + found.btime.tv_nsec if found.mask & _STATX_BTIME else None
+
+
+def file_system_type(fd: int) -> int:
+    """Give the magic number of the file system that *fd* is on, as statfs(2) does."""
+    found = (ctypes.c_long * 64)()  # struct statfs, which begins with it, and room to spare
+    if _fstatfs(fd, found) != 0:
+        raise _fail()
+    return int(found[0]) & 0xFFFFFFFF
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:

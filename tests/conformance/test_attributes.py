@@ -93,6 +93,21 @@ def test_the_change_time_moves_when_the_mode_does(fs: Fs) -> None:
     assert fs.lstat("file").st_ctime_ns > before
 
 
+@needs("birth time")
+def test_the_time_of_making_is_that_below(here: Place) -> None:
+    with open(here.path("file"), "wb"):
+        pass
+    os.mkdir(here.path("directory"))
+    for name in ("file", "directory"):
+        born = [
+            subprocess.run(["stat", "-c", "%w", path], check=True, capture_output=True, text=True).stdout
+            for path in (here.path(name), os.path.join(here.below, name))
+        ]
+        if born[1] == "-\n":
+            pytest.skip("the disk below does not know it")
+        assert born[0] == born[1]
+
+
 def test_the_names_of_a_directory_count_in_its_links(fs: Fs) -> None:
     before = fs.lstat("").st_nlink
     fs.mkdir("directory")

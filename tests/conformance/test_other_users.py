@@ -135,8 +135,9 @@ _ACL = b"\x02\0\0\0" + b"".join(
         lambda path: os.chmod(path, 0o4777),
         lambda path: os.chown(path, -1, GROUP),
         lambda path: os.setxattr(path, "system.posix_acl_access", _ACL),
+        lambda path: os.utime(path, ns=(5, 6)),
     ],
-    ids=["chmod", "chgrp", "setfacl"],
+    ids=["chmod", "chgrp", "setfacl", "utime"],
 )
 def test_a_file_that_was_given_to_another_user_below_is_no_longer_mine(
     ours: Place, attempt: Callable[[str], None]
@@ -304,3 +305,23 @@ def _make(path: str, ends: float) -> None:
             os.mkdir(path)
         except OSError:
             time.sleep(0.0005)
+
+
+def test_who_may_write_sets_the_time_of_the_call_and_no_other(ours: Place) -> None:
+    make(os.path.join(ours.below, "file"), ALICE, 0o666)
+    os.utime(os.path.join(ours.below, "file"), (5, 5))
+    with acting_as(BOB):
+        os.utime(ours.path("file"))
+        assert os.stat(ours.path("file")).st_mtime > 1e9
+        with pytest.raises(PermissionError):
+            os.utime(ours.path("file"), (7, 7))
+    assert os.stat(os.path.join(ours.below, "file")).st_mtime > 1e9
+
+
+def test_names_of_trusted_attributes_are_shown_to_root_only(ours: Place) -> None:
+    make(os.path.join(ours.below, "file"), ALICE, 0o644)
+    os.setxattr(os.path.join(ours.below, "file"), "trusted.secret", b"1")
+    os.setxattr(os.path.join(ours.below, "file"), "user.public", b"1")
+    assert {"trusted.secret", "user.public"} <= set(os.listxattr(ours.path("file")))
+    with acting_as(ALICE):
+        assert os.listxattr(ours.path("file")) == ["user.public"]

@@ -18,6 +18,8 @@ _EARLY_UMASK = "libfuse 2 leaves the umask to the kernel, which knows no default
 _OWN_LOCKS = "the binding has no locks: they are the kernel's, for this mount"
 _ONE_THREAD = "it serves one request at a time, and that one waits"
 _NO_WRITER = "the binding does not say who writes: set-id bits always go"
+_NO_UNNAMED = "libfuse 2 has no TMPFILE: EOPNOTSUPP"
+_NO_BIRTH = "libfuse 2 has no STATX: statx(2) gives no birth time"
 _NAMELESS = "the high-level interface finds a file by its path, and this one has none: ENOENT"
 
 LIMITS: dict[str, dict[str, str]] = {
@@ -26,6 +28,8 @@ LIMITS: dict[str, dict[str, str]] = {
     "kernel": {},
     "llfuse": {
         "rename flags": _NO_FLAGS,
+        "unnamed files": _NO_UNNAMED,
+        "birth time": _NO_BIRTH,
         "fallocate": _NO_FALLOCATE,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,
@@ -36,6 +40,8 @@ LIMITS: dict[str, dict[str, str]] = {
     },
     "fusepy": {
         "rename flags": _NO_FLAGS,
+        "unnamed files": _NO_UNNAMED,
+        "birth time": _NO_BIRTH,
         "fallocate": _NO_FALLOCATE,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,

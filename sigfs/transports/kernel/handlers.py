@@ -72,7 +72,7 @@ class Handlers:
         }
         """A request is handled by the method named like it. Those that have none are answered ENOSYS, after which the
         kernel does without and does not ask again: ACCESS (it checks permissions by itself), BMAP, IOCTL, POLL,
-        SYNCFS, TMPFILE, STATX."""
+        SYNCFS."""
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -151,6 +151,13 @@ class Handlers:
         attrs = self._operations.getattr(request.node, handle if flags & p.GETATTR_FH else None)
         self._device.reply(request.unique, p.pack_attr(attrs))
 
+    def statx(self, request: Header, body: memoryview) -> None:
+        flags, handle, _, _ = p.STATX_IN.unpack_from(body)
+        known = handle if flags & p.GETATTR_FH else None
+        attrs = self._operations.getattr(request.node, known)
+        birth_ns = self._operations.birth_ns(request.node, known)
+        self._device.reply(request.unique, p.pack_statx(attrs, birth_ns))
+
     def setattr(self, request: Header, body: memoryview) -> None:
         fields = p.SETATTR_IN.unpack_from(body)
         valid, handle, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, uid, gid = fields
@@ -198,8 +205,8 @@ class Handlers:
 
     def listxattr(self, request: Header, body: memoryview) -> None:
         (size,) = p.GETXATTR_IN.unpack_from(body)
-        names = b"".join(os.fsencode(name) + b"\0" for name in self._operations.listxattr(request.node))
-        self._reply_xattr(request.unique, size, names)
+        names = self._operations.listxattr(request.node, self._caller(request))
+        self._reply_xattr(request.unique, size, b"".join(os.fsencode(name) + b"\0" for name in names))
 
     def setxattr(self, request: Header, body: memoryview) -> None:
         layout = self._setxattr_in
@@ -246,7 +253,14 @@ class Handlers:
 
     def _create(self, request: Header, name: str, mode: int, flags: int, caller: Caller, *, wait: bool) -> None:
         how = flags & ~p.FMODE_EXEC
-        attrs, handle = self._operations.create(request.node, name, mode, how, caller, wait=wait)
+        self._reply_created(request, *self._operations.create(request.node, name, mode, how, caller, wait=wait))
+
+    def tmpfile(self, request: Header, body: memoryview) -> None:
+        flags, mode, umask, _ = p.CREATE_IN.unpack_from(body)
+        caller = self._caller(request, umask)
+        self._reply_created(request, *self._operations.tmpfile(request.node, mode, flags, caller))
+
+    def _reply_created(self, request: Header, attrs: Attrs, handle: FileHandle) -> None:
         try:
             answer = p.pack_entry(attrs) + self._open_out(attrs.inode, handle)
         except BaseException:

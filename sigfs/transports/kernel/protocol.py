@@ -179,6 +179,13 @@ FORGET_ONE: Final = Struct("=QQ")  # nodeid, lookup count
 BATCH_FORGET_IN: Final = Struct("=I4x")  # number of FORGET_ONE that follow
 INTERRUPT_IN: Final = U64  # unique of the request meant
 GETATTR_IN: Final = Struct("=I4xQ")  # flags, handle
+STATX_IN: Final = Struct("=I4xQII")  # GETATTR_*, handle, AT_STATX_* and STATX_* of statx(2)
+STATX_OUT: Final = Struct("=QI4x16x")  # attr_valid (s), its nsec; STATX follows
+# mask, blksize, attributes, nlink, uid, gid, mode, ino, size, blocks, attributes that are known; atime, btime, ctime,
+# mtime, each s and ns; rdev, dev, each major and minor; 112 bytes unused
+STATX: Final = Struct("=IIQIIIH2xQQQQqI4xqI4xqI4xqI4xIIII112x")
+STATX_BASIC_STATS: Final = 0x7FF
+STATX_BTIME: Final = 0x800
 # valid, handle, size, lock_owner, atime, mtime, ctime (s), the same's nsec, mode, uid, gid
 SETATTR_IN: Final = Struct("=I4xQQQqqqIIII4xII4x")
 MKNOD_IN: Final = Struct("=III4x")  # mode, rdev, umask
@@ -317,6 +324,34 @@ def pack_attr(attrs: Attrs) -> bytes:
     """Pack what GETATTR answers."""
     attr_s, attr_ns = split_timeout(attrs.attr_timeout_s)
     return ATTR_HEAD.pack(attr_s, attr_ns, 0) + pack_stat(attrs.stat)
+
+
+def pack_statx(attrs: Attrs, birth_ns: int | None) -> bytes:
+    """Pack what STATX answers. *birth_ns*: since the epoch; None: not known."""
+    attr_s, attr_ns = split_timeout(attrs.attr_timeout_s)
+    stat = attrs.stat
+    birth = 0 if birth_ns is None else birth_ns
+    return STATX_OUT.pack(attr_s, attr_ns) + STATX.pack(
+        STATX_BASIC_STATS if birth_ns is None else STATX_BASIC_STATS | STATX_BTIME,
+        stat.st_blksize,
+        0,
+        stat.st_nlink,
+        stat.st_uid,
+        stat.st_gid,
+        stat.st_mode,
+        stat.st_ino & _MASK_64,
+        stat.st_size,
+        stat.st_blocks,
+        0,
+        *divmod(stat.st_atime_ns, _NS),
+        *divmod(birth, _NS),
+        *divmod(stat.st_ctime_ns, _NS),
+        *divmod(stat.st_mtime_ns, _NS),
+        os.major(stat.st_rdev),
+        os.minor(stat.st_rdev),
+        0,
+        0,
+    )
 
 
 def pack_dirent(name: bytes, ino: int, cookie: int, file_type: int) -> bytes:

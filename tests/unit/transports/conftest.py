@@ -45,6 +45,7 @@ class PassThroughOperations:
         self.leased = False
         self.flush_error: OSError | None = None
         self.locked_by: int | None = None
+        self.born_ns: int | None = None
         self.gate: threading.Event | None = None
         self.entered = threading.Event()
         self._next = ROOT + 1
@@ -183,6 +184,12 @@ class PassThroughOperations:
         attrs = self._referenced(path)
         return attrs, self._handle(fd, attrs.inode)
 
+    def tmpfile(self, parent: Inode, mode: int, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+        return self.create(parent, "made without a name", mode, flags, caller)
+
+    def birth_ns(self, inode: Inode, handle: FileHandle | None = None) -> int | None:
+        return self.born_ns
+
     def read(self, handle: FileHandle, offset: int, size: int) -> bytes:
         self.calls.append(("read", handle, offset, size))
         self.entered.set()
@@ -262,7 +269,7 @@ class PassThroughOperations:
     def getxattr(self, inode: Inode, name: str) -> bytes:
         return os.getxattr(self.paths[inode], name, follow_symlinks=False)
 
-    def listxattr(self, inode: Inode) -> list[str]:
+    def listxattr(self, inode: Inode, caller: Caller | None = None) -> list[str]:
         return os.listxattr(self.paths[inode], follow_symlinks=False)
 
     def setxattr(self, inode: Inode, name: str, value: bytes, flags: int, caller: Caller) -> None:

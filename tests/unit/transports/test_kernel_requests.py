@@ -69,6 +69,27 @@ def test_a_lookup_gives_the_attributes_and_takes_one_reference(served: Served) -
     assert served.operations.references == {node: 1}
 
 
+def test_all_that_is_known_of_a_file_is_told_with_the_time_of_its_making_if_that_is_known(served: Served) -> None:
+    path = served.root / "a"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(-1_500_000_000, 7_000_000_003))
+    node = served.kernel.lookup(b"a")
+    for born_ns, mask in ((None, p.STATX_BASIC_STATS), (9_000_000_001, p.STATX_BASIC_STATS | p.STATX_BTIME)):
+        served.operations.born_ns = born_ns
+        reply = served.kernel.ask(Opcode.STATX, node, p.STATX_IN.pack(0, 0, 0, p.STATX_BTIME))
+        assert p.STATX_OUT.unpack_from(reply.body) == (1, 0)
+        found = p.STATX.unpack(reply.body[p.STATX_OUT.size :])
+        status = path.stat()
+        assert found[:8] == (
+            *(mask, status.st_blksize, 0, 1, status.st_uid, status.st_gid),
+            *(status.st_mode, status.st_ino),
+        )
+        assert found[8] == 5
+        assert found[11:13] == (-2, 500_000_000)
+        assert found[13:15] == (0, 0) if born_ns is None else (9, 1)
+        assert found[17:19] == (7, 3)
+
+
 def test_a_missing_name_is_no_entry(served: Served) -> None:
     assert served.kernel.ask(Opcode.LOOKUP, ROOT, b"none\0").error == errno.ENOENT
 
@@ -140,6 +161,7 @@ def test_batch_forget_gives_all_references_back_even_after_a_bad_one(
         (Opcode.MKNOD, p.MKNOD_IN.pack(stat.S_IFREG | 0o644, 0, 0) + b"new\0"),
         (Opcode.SYMLINK, b"new\0target\0"),
         (Opcode.CREATE, p.CREATE_IN.pack(os.O_RDWR, 0o644, 0, 0) + b"new\0"),
+        (Opcode.TMPFILE, p.CREATE_IN.pack(os.O_RDWR, 0o644, 0, 0) + b"/\0"),
         (Opcode.READDIRPLUS, None),
     ],
     ids=lambda value: value.name if isinstance(value, Opcode) else "",
@@ -420,9 +442,7 @@ def test_an_unexpected_exception_is_an_io_error_with_a_traceback(
     served.kernel.sync()
 
 
-@pytest.mark.parametrize(
-    "opcode", [Opcode.BMAP, Opcode.ACCESS, Opcode.IOCTL, Opcode.POLL, Opcode.STATX, Opcode.TMPFILE, 4000]
-)
+@pytest.mark.parametrize("opcode", [Opcode.BMAP, Opcode.ACCESS, Opcode.IOCTL, Opcode.POLL, Opcode.SYNCFS, 4000])
 def test_what_is_not_known_is_not_implemented(served: Served, opcode: int) -> None:
     assert served.kernel.ask(opcode, ROOT, bytes(64)).error == errno.ENOSYS
 

@@ -310,6 +310,20 @@ class Histories(RuleBasedStateMachine):
         self.ops.release(handle)
         return self.took(attrs, content)
 
+    @rule(target=inodes, directory=directory, name=names, linked=st.booleans())
+    def tmpfile(self, directory, name, linked):
+        content = self.new_content()
+        made = self.attempt(self.ops.tmpfile, self.pick(directory), 0o644, os.O_RDWR, self.world.caller)
+        if made is None:
+            return multiple()
+        attrs, handle = made
+        self.ops.write(handle, 0, content)
+        inode = self.took(attrs, content)
+        if linked and (named := self.attempt(self.ops.link, inode, self.pick(directory), name)) is not None:
+            assert self.took(named) == inode
+        self.ops.release(handle)
+        return inode
+
     @rule(target=inodes, directory=directory, name=names)
     def mkdir(self, directory, name):
         attrs = self.attempt(self.ops.mkdir, self.pick(directory), name, 0o777, self.world.caller)

@@ -57,6 +57,22 @@ def test_reading_by_a_handle_for_writing_only_is_refused(world, file, failure):
     world.operations.release(handle)
 
 
+def test_a_file_without_a_name_lives_until_it_is_closed_or_gets_one(world):
+    directory, ops = world.job(1), world.operations
+    attrs, handle = ops.tmpfile(directory, 0o666, os.O_RDWR, world.caller)
+    inode = world.took(attrs)
+    assert attrs.stat.st_nlink == 0
+    ops.write(handle, 0, b"found")
+    assert os.listdir(world.below(1, "")) == []
+    assert world.took(ops.link(inode, directory, "name", world.caller)) == inode
+    ops.release(handle)
+    assert world.read_file(inode) == b"found"
+    attrs, handle = ops.tmpfile(directory, 0o666, os.O_RDWR | os.O_EXCL, world.caller)
+    with pytest.raises(FileNotFoundError):
+        ops.link(world.took(attrs), directory, "other", world.caller)
+    ops.release(handle)
+
+
 def test_flush_and_fsync_succeed_on_any_open_file(world, opened):
     world.operations.flush(opened)
     world.operations.fsync(opened, False)

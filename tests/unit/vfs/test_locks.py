@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from sigfs.vfs import files
+from sigfs.vfs import files, syscalls
 from sigfs.vfs.locks import TO_THE_END, LockOwner, RecordLock
 from sigfs.vfs.types import SetAttr
 
@@ -130,15 +130,26 @@ def test_what_the_disk_says_at_close_is_reported_and_the_locks_end_all_the_same(
     ops, handle = world.operations, opener()
     assert ops.set_lock(handle, ME, WRITE)
     with monkeypatch.context() as patch:
+        patch.setattr(files, "_SILENT", frozenset())
         patch.setattr(files.os, "dup", lambda _: 1_000_000)  # closing this fails
         assert failure(ops.flush, handle, ME) == errno.EBADF
     assert ops.get_lock(handle, OTHER, WRITE) is None
 
 
-def test_only_the_flush_of_what_was_opened_for_writing_may_block(world, opener):
+def test_only_the_flush_of_what_was_opened_for_writing_may_block(world, opener, monkeypatch):
+    monkeypatch.setattr(files, "_SILENT", frozenset())
     assert world.operations.flush_may_block(opener(os.O_RDWR))
     assert world.operations.flush_may_block(opener(os.O_WRONLY))
     assert not world.operations.flush_may_block(opener(os.O_RDONLY))
+
+
+def test_no_flush_blocks_where_closing_a_file_does_nothing(world, opener, monkeypatch):
+    with open(world.below(1, "file"), "rb") as below:
+        here = syscalls.file_system_type(below.fileno())
+    monkeypatch.setattr(files, "_SILENT", frozenset({here}))
+    assert not world.operations.flush_may_block(opener(os.O_RDWR))
+    monkeypatch.setattr(files.os, "dup", lambda _: pytest.fail("it closed something"))
+    world.operations.flush(opener(os.O_RDWR), ME)
 
 
 @pytest.mark.parametrize("kind", [fcntl.F_RDLCK, fcntl.F_WRLCK])

@@ -41,6 +41,15 @@ def test_times_are_set_to_the_nanosecond_left_alone_or_now(tmp_path, directory):
     assert os.stat(path).st_mtime_ns > 10**18
 
 
+def test_the_time_of_making_stays_and_the_type_of_the_file_system_is_known(tmp_path, directory):
+    born = syscalls.birth_ns(directory)
+    if born is not None:
+        assert 10**18 < born <= os.fstat(directory).st_ctime_ns
+    assert syscalls.file_system_type(directory) > 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        syscalls.file_system_type(-1)
+
+
 def test_space_is_allocated_or_the_error_reported(tmp_path, directory):
     with open(tmp_path / "a", "r+") as file:
         syscalls.fallocate(file.fileno(), 0, 0, 5000)
