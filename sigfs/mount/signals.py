@@ -83,6 +83,7 @@ class Signals:
                 raise Stopped
             transport.mount()
             self._has_open_files = has_open_files
+            self._let_go = transport.let_go
             self._mountpoint = mountpoint
 
     def finish(self) -> None:
@@ -120,7 +121,7 @@ class Signals:
             if mounted(mountpoint) is not None:
                 self._end_gently(mountpoint, entry)
         if not self._finished.wait(GRACE_S):
-            _leave()
+            self._leave()
 
     def _end_gently(self, mountpoint: str, entry: Mount | None) -> None:
         """Take the mount out of the tree, go on serving who still holds files of it, then end for all."""
@@ -137,7 +138,14 @@ class Signals:
                 pages.write()
         pages.write()
         if not self._finished.is_set() and not (entry is not None and _abort(entry.device)):
-            _leave()
+            self._leave()
+
+    def _leave(self) -> None:
+        """End the process at once and with it the mount, whatever the transport waits for."""
+        log.info("leaving those who still hold files of the mount")
+        logging.shutdown()
+        self._let_go()
+        os._exit(0)
 
 
 class _DirtyPages:
@@ -174,13 +182,6 @@ class _DirtyPages:
         if libc().syncfs(fd) != 0:
             log.error("not all that was written to memory mappings could be saved")
         os.close(fd)
-
-
-def _leave() -> None:
-    """End the process at once and with it the mount, whatever the transport waits for."""
-    log.info("leaving those who still hold files of the mount")
-    logging.shutdown()
-    os._exit(0)
 
 
 def _abort(device: int) -> bool:

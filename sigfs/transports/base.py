@@ -75,6 +75,10 @@ class Transport(Protocol):
     def close(self) -> None:
         """Unmount if still mounted (lazily if busy) and release everything."""
 
+    def let_go(self) -> None:
+        """See that the connection ends with this process, also if a thread of it hangs below and cannot be ended. To be
+        called just before that, from any thread."""
+
     def statistics(self) -> dict[str, object]:
         """Facts for ``sigfs status``: at least ``requests`` (count) and ``passthrough`` (bool)."""
 

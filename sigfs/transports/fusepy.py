@@ -112,6 +112,9 @@ class Transport:
             self._requests = session.requests
             session.close()
 
+    def let_go(self) -> None:
+        """Do nothing: the one thread that answers holds the connection."""
+
     def statistics(self) -> dict[str, object]:
         """Give the count of requests, and that there is no passthrough."""
         requests = self._requests if self._session is None else self._session.requests

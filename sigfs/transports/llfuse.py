@@ -105,6 +105,9 @@ class Transport:
             self._mounted = False
             llfuse.close(unmount=True)
 
+    def let_go(self) -> None:
+        """Do nothing: the one thread that answers holds the connection."""
+
     def statistics(self) -> dict[str, object]:
         """Give the count of requests, and that there is no passthrough."""
         return {"requests": self._handlers.requests, "passthrough": False}

@@ -63,7 +63,7 @@ class Backing:
     """Descriptors of what nodes stand for.
 
     ``_lock`` guards the cache and the workspace's descriptor; nothing is locked and no system call made while it is
-    held, except that an evicted descriptor may be closed.
+    held: closing what was removed below may have to wait for the disk.
     """
 
     def __init__(self, workspace: Workspace, inodes: Inodes, limit: int | None = None) -> None:
@@ -199,10 +199,10 @@ class Backing:
             self._cache.clear()
             self._workspace_descriptor = None
 
-    def discard(self, inode: Inode) -> None:
-        """Forget the descriptor of a directory, which is opened again when it is asked for."""
+    def discard(self, inode: Inode) -> Descriptor | None:
+        """Give and forget the descriptor of a directory, which is opened again when it is asked for."""
         with self._lock:  # taken with the node table's lock held, so nothing may be locked within
-            self._cache.pop(inode, None)
+            return self._cache.pop(inode, None)
 
     @staticmethod
     def _held(node: File) -> Descriptor | None:
@@ -239,8 +239,10 @@ class Backing:
             raise
         if not is_same(node, os.fstat(descriptor.fd)):
             raise FsError(errno.ESTALE)
+        evicted: list[Descriptor | None] = []
         with self._lock:
+            evicted.append(self._cache.get(node.inode))
             self._cache[node.inode] = descriptor
             while len(self._cache) > self._limit:
-                self._cache.popitem(last=False)
+                evicted.append(self._cache.popitem(last=False)[1])
         return descriptor

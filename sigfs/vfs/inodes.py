@@ -176,7 +176,8 @@ class Inodes:
     """The table. Any thread may call any method; each is atomic.
 
     ``_lock`` guards everything here and the counts and names within the nodes. While it is held only ``on_drop`` may
-    lock something else, and no system call is made except that a descriptor may be closed.
+    lock something else, and no system call is made; what is no longer needed is closed afterwards: for a file that was
+    removed, that is when the disk below gives its blocks back.
     """
 
     def __init__(self, root: VirtualNode, *, reads_documents: bool = False) -> None:
@@ -185,7 +186,9 @@ class Inodes:
         Args:
             reads_documents: as in ``TreeDirectory``.
         """
-        self.on_drop: Callable[[Inode], None] = lambda _: None  # told of each directory that is dropped, lock held
+        # Told of each directory that is dropped, with the lock held; gives what is to be closed.
+        self.on_drop: Callable[[Inode], Descriptor | None] = lambda _: None
+        self._to_close: list[Descriptor | None] = []
         self._lock = threading.Lock()
         self._last = int(ROOT)  # ids are counted up and never given again (I4)
         top = TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"), reads_documents=reads_documents)
@@ -377,6 +380,7 @@ class Inodes:
                 raise FsError(errno.EINVAL)
             node.lookups -= count
             self._drop_unused(node)
+        self._to_close.clear()
 
     def closed(self, node: Node, descriptor: Descriptor | None = None) -> None:
         """Count a handle less."""
@@ -385,6 +389,7 @@ class Inodes:
             if isinstance(node, File) and descriptor is not None:
                 node.descriptors.remove(descriptor)
             self._drop_unused(node)
+        self._to_close.clear()
 
     # Following what happens to names
 
@@ -547,9 +552,11 @@ class Inodes:
                 parent_node = self._nodes[node.parent]
                 if isinstance(parent_node, TreeDirectory):
                     _unhang(node, parent_node)
-                self.on_drop(node.inode)
+                self._to_close.append(self.on_drop(node.inode))
             node.attached = False
-            node.pin = None
+            if node.pin is not None:
+                self._to_close.append(node.pin)
+                node.pin = None
             for parent in above:
                 self._nodes[parent].children -= 1
                 todo.append(self._nodes[parent])

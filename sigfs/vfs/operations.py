@@ -19,7 +19,7 @@ import stat
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigfs.errors import QueryTooCostly
 from sigfs.query import format_path
@@ -32,6 +32,7 @@ from sigfs.vfs.files import OpenFiles
 from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
 from sigfs.vfs.invalidation import Invalidation
 from sigfs.vfs.listings import Listing, Listings
+from sigfs.vfs.recent import Recent
 from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError, ListingCache
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ class _OpenDirectory:
     kept: Kept | None
     may_keep: bool
     listing: Listing | None = None
+
+
+class _Below(NamedTuple):
+    """What virtual directories show of the workspace's directory.
+
+    Attributes:
+        status: None while it is not there.
+        acl: its access ACL, or the errno with which asking for that failed.
+    """
+
+    status: os.stat_result | None
+    acl: bytes | int
 
 
 class _NobodyToTell:
@@ -149,7 +162,8 @@ class Operations(OpenFiles):
         self._backing = Backing(workspace, self._inodes)
         self._inodes.on_drop = self._dropped
         self._directories: dict[FileHandle, _OpenDirectory] = {}  # an entry dies with releasedir
-        found = self._workspace_stat()
+        self._below = Recent(self._look_below)
+        found = self._below.get().status
         self._changed_ns = time.time_ns() if found is None else found.st_mtime_ns
 
     # Life
@@ -333,9 +347,10 @@ class Operations(OpenFiles):
         """Remove a name of a file. What has the file open, or refers to its inode, keeps it."""
         directory = self._changeable(parent, name)
         removed = _entry(directory, name)
+        before = os.fstat(removed.fd)
         with as_caller(caller):
             os.unlink(name, dir_fd=directory.fd)
-        found = os.fstat(removed.fd)
+        found = _after_removal(removed, before)
         self._tell_other_names(self._inodes.known_file(found), (parent, name))
         self._inodes.removed(parent, name, found, removed)
 
@@ -343,9 +358,10 @@ class Operations(OpenFiles):
         """Remove an empty directory. A job directory is an entry of a virtual one: EPERM."""
         directory = self._changeable(parent, name)
         removed = _entry(directory, name)
+        before = os.fstat(removed.fd)
         with as_caller(caller):
             os.rmdir(name, dir_fd=directory.fd)
-        self._inodes.removed(parent, name, os.fstat(removed.fd), removed)
+        self._inodes.removed(parent, name, _after_removal(removed, before), removed)
 
     def rename(
         self,
@@ -372,6 +388,7 @@ class Operations(OpenFiles):
         moved = os.stat(old_name, dir_fd=old_directory.fd, follow_symlinks=False)
         try:
             replaced = _entry(new_directory, new_name)
+            before = os.fstat(replaced.fd)
         except FileNotFoundError:
             replaced = None
         with as_caller(caller):
@@ -379,7 +396,7 @@ class Operations(OpenFiles):
         old, new = (old_parent, old_name), (new_parent, new_name)
         self._tell_other_names(self._inodes.known_file(moved), old)
         if replaced is not None:
-            found = os.fstat(replaced.fd)
+            found = _after_removal(replaced, before)
             if os.path.samestat(found, moved):
                 return  # two names of one file: rename(2) leaves both
             self._tell_other_names(self._inodes.known_file(found), new)
@@ -706,19 +723,26 @@ class Operations(OpenFiles):
             case "user.sigfs.query":
                 return format_path(self._tree.query(node.place)).encode()
             case "system.posix_acl_access":  # the permissions shown are the workspace's, of which this is a part
-                return os.getxattr(self._backing.workspace().path, name)
+                acl = self._below.get().acl
+                if isinstance(acl, int):
+                    raise FsError(acl)
+                return acl
             case _:
                 raise FsError(errno.ENODATA)
 
-    def _workspace_stat(self) -> os.stat_result | None:
+    def _look_below(self) -> _Below:
         try:
             workspace = self._backing.workspace()
         except FileNotFoundError:
-            return None
-        return os.fstat(workspace.fd)
+            return _Below(None, errno.ENODATA)
+        try:
+            acl: bytes | int = os.getxattr(workspace.path, "system.posix_acl_access")
+        except OSError as error:
+            acl = error.errno or errno.ENODATA
+        return _Below(os.fstat(workspace.fd), acl)
 
     def _tree_attrs(self, node: TreeDirectory) -> Attrs:
-        found = attributes.of_tree_directory(node.st_ino, self._workspace_stat(), self._changed_at(node))
+        found = attributes.of_tree_directory(node.st_ino, self._below.get().status, self._changed_at(node))
         if not self._can_notify:
             return Attrs(node.inode, found, 0.0, 0.0)
         # Documents are followed no further than somebody asks for them.
@@ -870,10 +894,10 @@ class Operations(OpenFiles):
             or time.monotonic() < kept.filled_s + self._entry_timeout_s
         )
 
-    def _dropped(self, inode: Inode) -> None:
-        """Follow that a directory's node was dropped; called with the lock of the nodes held."""
-        self._backing.discard(inode)
+    def _dropped(self, inode: Inode) -> Descriptor | None:
+        """Follow that a directory's node was dropped, with the lock of the nodes held; give what is to be closed."""
         self._listings.drop(inode)
+        return self._backing.discard(inode)
 
     def _list(self, directory: _OpenDirectory) -> Listing:
         if isinstance(directory.node, TreeDirectory):
@@ -914,6 +938,20 @@ def _check_name(name: str) -> None:
 def _entry(directory: Descriptor, name: str) -> Descriptor:
     """Give a descriptor (O_PATH) of what *name* in *directory* is; a symbolic link itself."""
     return Descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory.fd))
+
+
+def _after_removal(removed: Descriptor, before: os.stat_result) -> os.stat_result:
+    """Give the attributes of what a name was taken from. *before*: those it had.
+
+    A disk that knows what is open by its name only (sshfs, NFS with nobody else who has it open) has nothing to tell of
+    what has none any more.
+    """
+    try:
+        return os.fstat(removed.fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        return os.stat_result((*before[:3], 0, *before[4:10]))
 
 
 def _kind(entry: os.DirEntry[str]) -> int:

@@ -10,8 +10,9 @@ passthrough; and a request costs no more than with a compiled binding. Linux 5.4
 ``negotiation``    INIT
 ``server``         the loop
 ``handlers``       one method a request; ``directories`` packs listings
+``crew``           threads that may get stuck, and others that take over
 ``pool``           threads for requests that may wait for a disk
-``waiting``        the thread for requests that wait for a lock
+``waiting``        the thread for requests that wait for a lock or a lease
 ``passthrough``    files that the kernel reads and writes by itself
 ``notify``         the thread that tells the kernel of changes
 ``tracing``        ``-o debug``
@@ -133,9 +134,16 @@ class Transport:
         if wake >= 0:
             self._notifier.stop(_STOP_TIMEOUT_S)  # while there still is somebody to answer what it may be waiting for
             server.stopping.set()
-            threading.Thread(target=_wake, args=(wake,), name="sigfs-wake", daemon=True).start()
+            threading.Thread(target=_wake, args=(wake, server), name="sigfs-wake", daemon=True).start()
         if not self._served.wait(_STOP_TIMEOUT_S * 2):
             log.warning("the server has not ended")
+
+    def let_go(self) -> None:
+        """Let no thread that cannot be ended hold the connection; see ``base.Transport``."""
+        if self._device is not None:
+            # Not closed: what some thread still has to say must not go to whatever gets the number next.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), self._device.fd)
 
     def statistics(self) -> dict[str, object]:
         """Facts for ``sigfs status``."""
@@ -146,6 +154,7 @@ class Transport:
             "requests": sum(counts.values()),
             "requests_by_kind": by_name,
             "notifications": self._notifier.sent,
+            **(self._server.statistics() if self._server else {}),
             "passthrough": self._server.passthrough.enabled if self._server else False,
             "protocol": f"{VERSION}.{self._session.minor}" if self._session else "",
         }
@@ -179,10 +188,11 @@ class Transport:
             os.close(device.fd)
 
 
-def _wake(root: int) -> None:
-    """Make a request that the kernel always passes on, and give *root* back."""
+def _wake(root: int, server: Server) -> None:
+    """Make requests that the kernel always passes on, one for each thread that waits for one; give *root* back."""
     try:
         with contextlib.suppress(OSError):
-            os.fstatvfs(root)
+            while server.is_reading:
+                os.fstatvfs(root)
     finally:
         os.close(root)

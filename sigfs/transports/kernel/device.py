@@ -1,7 +1,8 @@
 """The connected /dev/fuse descriptor: receiving requests, sending replies and notifications.
 
 Owned here: the descriptor and what its errors mean. Any datagram-like descriptor will do, such as one end of a
-``SOCK_SEQPACKET`` pair in tests. One thread receives; any thread sends (the kernel takes each write as a whole).
+``SOCK_SEQPACKET`` pair in tests. Any thread receives and sends: the kernel gives and takes each
+message as a whole.
 """
 
 from __future__ import annotations

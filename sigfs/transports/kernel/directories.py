@@ -24,7 +24,14 @@ _HEADER_BYTES: Final = {False: DIRENT.size, True: ENTRY.size + DIRENT.size}
 
 
 def list_directory(
-    operations: Operations, inode: Inode, handle: FileHandle, cookie: int, size: int, caller: Caller | None = None
+    operations: Operations,
+    inode: Inode,
+    handle: FileHandle,
+    cookie: int,
+    size: int,
+    caller: Caller | None = None,
+    *,
+    look_up: bool = True,
 ) -> tuple[bytes, list[Inode]]:
     """Pack entries from position *cookie* on, as many as fit into *size* bytes.
 
@@ -36,6 +43,7 @@ def list_directory(
         size: the kernel's buffer, in bytes.
         caller: given for READDIRPLUS: each name is looked up, which takes a reference, and its attributes come with
             it. A name that is gone by then is still listed, without attributes.
+        look_up: False: with READDIRPLUS, all names are listed without attributes.
 
     Returns:
         The reply, and the nodes to which it gives references.
@@ -60,7 +68,7 @@ def list_directory(
             if caller is None:
                 packed.append(dirent)
             else:
-                packed.append(_looked_up(operations, inode, entry.name, caller, references))
+                packed.append(_looked_up(operations, inode, entry.name, caller, references) if look_up else NO_ENTRY)
                 packed.append(dirent)
     except BaseException:
         for reference in references:

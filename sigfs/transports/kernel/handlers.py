@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sigfs.transports.base import errno_of
 from sigfs.transports.kernel import protocol as p
+from sigfs.transports.kernel.crew import is_dying
 from sigfs.transports.kernel.directories import list_directory
 from sigfs.transports.kernel.negotiation import Session
-from sigfs.transports.kernel.passthrough import CACHED, Passthrough
+from sigfs.transports.kernel.passthrough import CACHED
 from sigfs.transports.kernel.protocol import Header, Init, Notification, Opcode
 from sigfs.vfs.locks import RecordLock
 from sigfs.vfs.types import Attrs, Caller, FileHandle, FsError, Inode, SetAttr, Time
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from sigfs.transports.kernel.device import Device
-    from sigfs.transports.kernel.pool import Pool
-    from sigfs.transports.kernel.waiting import Waiters
+    from sigfs.transports.kernel.server import Server
     from sigfs.vfs.locks import LockOwner
     from sigfs.vfs.operations import Operations
 
@@ -48,22 +48,16 @@ _LOCK_KINDS: Final = (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
 
 
 class Handlers:
-    """The requests, by opcode, in ``by_opcode``. All are called by the loop's thread, one at a time."""
+    """The requests, by opcode, in ``by_opcode``. Called by the thread that reads the device: mostly one, but by several
+    while the disk is slow."""
 
-    def __init__(
-        self,
-        device: Device,
-        operations: Operations,
-        session: Session,
-        pool: Pool,
-        waiters: Waiters,
-        passthrough: Passthrough,
-    ) -> None:
+    def __init__(self, device: Device, operations: Operations, session: Session, server: Server) -> None:
         self._device = device
         self._operations = operations
-        self._pool = pool
-        self._waiters = waiters
-        self._passthrough = passthrough
+        self._server = server
+        self._pool = server.pool
+        self._waiters = server.waiters
+        self._passthrough = server.passthrough
         self._callers: dict[tuple[int, int, int, int], Caller] = {}
         self._setxattr_in = p.SETXATTR_EXT_IN if session.has(Init.SETXATTR_EXT) else p.SETXATTR_IN
         self._masked = not session.has(Init.DONT_MASK)  # the kernel has applied the umask to modes already
@@ -171,15 +165,11 @@ class Handlers:
         )
         known, caller = handle if valid & p.FATTR_FH else None, self._caller(request)
 
-        def change(*, wait: bool) -> bytes:
-            return p.pack_attr(self._operations.setattr(request.node, changes, known, caller, wait=wait))
+        def change() -> None:
+            attrs = self._operations.setattr(request.node, changes, known, caller, wait=changes.size is None)
+            self._device.reply(request.unique, p.pack_attr(attrs))
 
-        try:
-            answer = change(wait=changes.size is None)
-        except BlockingIOError:  # another process has a lease of the file
-            self._later(request, lambda: change(wait=True))
-        else:
-            self._device.reply(request.unique, answer)
+        self._when_not_leased(request, change)
 
     def statfs(self, request: Header, body: memoryview) -> None:
         del body
@@ -233,10 +223,10 @@ class Handlers:
     def open(self, request: Header, body: memoryview) -> None:
         flags, _ = p.OPEN_IN.unpack_from(body)
         caller = self._caller(request)
-        self._now_or_later(request, flags, lambda wait: self._open(request, flags, caller, wait=wait))
+        self._when_not_leased(request, lambda: self._open(request, flags, caller), flags)
 
-    def _open(self, request: Header, flags: int, caller: Caller, *, wait: bool) -> None:
-        handle = self._operations.open(request.node, flags & ~p.FMODE_EXEC, caller, wait=wait)
+    def _open(self, request: Header, flags: int, caller: Caller) -> None:
+        handle = self._operations.open(request.node, flags & ~p.FMODE_EXEC, caller, wait=False)
         try:
             answer = self._open_out(request.node, handle)
         except BaseException:
@@ -249,11 +239,11 @@ class Handlers:
         flags, mode, umask, _ = p.CREATE_IN.unpack_from(body)
         name = p.name_at(body, p.CREATE_IN.size)
         caller = self._caller(request, umask)
-        self._now_or_later(request, flags, lambda wait: self._create(request, name, mode, flags, caller, wait=wait))
+        self._when_not_leased(request, lambda: self._create(request, name, mode, flags, caller), flags)
 
-    def _create(self, request: Header, name: str, mode: int, flags: int, caller: Caller, *, wait: bool) -> None:
+    def _create(self, request: Header, name: str, mode: int, flags: int, caller: Caller) -> None:
         how = flags & ~p.FMODE_EXEC
-        self._reply_created(request, *self._operations.create(request.node, name, mode, how, caller, wait=wait))
+        self._reply_created(request, *self._operations.create(request.node, name, mode, how, caller, wait=False))
 
     def tmpfile(self, request: Header, body: memoryview) -> None:
         flags, mode, umask, _ = p.CREATE_IN.unpack_from(body)
@@ -335,7 +325,7 @@ class Handlers:
 
         result = None if refresh else attempt()
         if result is None:
-            self._waiters.submit(request.unique, attempt, answer)
+            self._waiters.submit(request.unique, attempt, answer, request.pid)
         else:
             answer(result)
 
@@ -416,8 +406,12 @@ class Handlers:
 
     def readdirplus(self, request: Header, body: memoryview) -> None:
         handle, cookie, size, *_ = p.READ_IN.unpack_from(body)
+        # While the disk does not answer, names will do; asking for one of them waits for nobody else's job.
         caller = self._caller(request)
-        listing, references = list_directory(self._operations, request.node, handle, cookie, size, caller)
+        look_up = not self._server.is_stuck
+        listing, references = list_directory(
+            self._operations, request.node, handle, cookie, size, caller, look_up=look_up
+        )
         if not self._device.reply(request.unique, listing):
             for inode in references:
                 self._operations.forget(inode)
@@ -435,17 +429,24 @@ class Handlers:
     # -- the connection ------------------------------------------------------------------------------------------
 
     def interrupt(self, request: Header, body: memoryview) -> None:
-        """Answer the request that is meant, if it has not begun or waits for a lock; INTERRUPT itself gets no answer.
+        """Answer the request that is meant, if it waits for a lock or a lease, or if who asked has been killed.
 
-        The protocol would have EAGAIN as the answer for a request not seen yet. With one thread that receives there
-        is none such: the kernel sends INTERRUPT after the request it is about.
+        Everything else goes on: programs do not expect that a signal makes stat(2) or read(2) of a file fail. Who was
+        killed cannot end before the answer to what it asked, which is given here in place of what may hang below. That
+        ends in its own time; its answer is not taken then, and what it would have given is undone.
+
+        The kernel says once that there is a signal; if that has killed nobody, the next may. So it is asked to say it
+        again, also of a request that nobody here knows of yet.
         """
-        del request
         (unique,) = p.INTERRUPT_IN.unpack_from(body)
-        if self._pool.cancel(unique):
+        if self._waiters.interrupt(unique):
+            return
+        pid = self._server.asked_by(unique)
+        if pid is not None and is_dying(pid):
+            self._pool.cancel(unique)
             self._device.fail(unique, errno.EINTR)
         else:
-            self._waiters.interrupt(unique)
+            self._server.defer(request.unique)
 
     def destroy(self, request: Header, body: memoryview) -> None:
         del body
@@ -492,26 +493,39 @@ class Handlers:
         if self._operations.release(handle):
             self._waiters.hurry()
 
-    def _now_or_later(self, request: Header, flags: int, work: Callable[[bool], None]) -> None:
-        """Have *work* done, which opens a file and answers: at once, or by the pool if another process has a lease.
+    def _when_not_leased(self, request: Header, work: Callable[[], None], flags: int = 0) -> None:
+        """Have *work* done, which opens or truncates a file and answers: at once, or when no other process has a lease.
+
+        Asking for it has the kernel below tell the other process. That it has given up its lease nothing tells us, so
+        that is tried again and again; meanwhile the request can be interrupted, and no thread is occupied.
 
         Args:
+            work: raises BlockingIOError while there is a lease.
             flags: of open(2); O_NONBLOCK: the caller does not want to wait.
-            work: is told whether it may wait.
         """
+
+        def attempt() -> int | None:
+            try:
+                work()
+            except BlockingIOError:
+                return None
+            except Exception as error:  # noqa: BLE001  the table of errors is errno_of's
+                return errno_of(error)
+            return 0
+
+        def answer(result: int) -> None:
+            if result:
+                self._device.fail(request.unique, result)
+
         try:
-            work(False)
+            work()
         except BlockingIOError:
             if flags & os.O_NONBLOCK:
                 raise
-            self._later(request, lambda: work(True), answers=True)
+            self._waiters.submit(request.unique, attempt, answer, request.pid)
 
-    def _later(self, request: Header, work: Callable[[], bytes | None], *, answers: bool = False) -> None:
-        """Have the pool do *work* and answer with what it gives (None: success without data).
-
-        Args:
-            answers: *work* answers by itself, unless it raises.
-        """
+    def _later(self, request: Header, work: Callable[[], bytes | None]) -> None:
+        """Have the pool do *work* and answer with what it gives (None: success without data)."""
 
         def answer() -> None:
             try:
@@ -519,10 +533,9 @@ class Handlers:
             except Exception as error:  # noqa: BLE001  the table of errors is errno_of's
                 self._device.fail(request.unique, errno_of(error))
             else:
-                if not answers:
-                    self._device.reply(request.unique, result or b"")
+                self._device.reply(request.unique, result or b"")
 
-        self._pool.submit(request.unique, answer)
+        self._pool.submit(request.unique, answer, request.pid)
 
 
 def _time(given: int, now: int, time_ns: int) -> Time | None:

@@ -46,7 +46,7 @@ class Passthrough:
     """Which nodes are open, how often, and as what. Any thread may call any method.
 
     ``_lock`` makes each whole, the registering included: two first opens must not register one file twice. Nothing
-    that waits is done while it is held.
+    that may wait for the disk is done while it is held.
     """
 
     def __init__(self, device: Device, *, enabled: bool) -> None:
@@ -64,16 +64,13 @@ class Passthrough:
             inode: the node.
             get_fd: gives a descriptor of the file below, or None if there is no such file; called if it matters.
         """
+        fd = get_fd() if self.enabled and inode not in self._opens else None
         with self._lock:
             known = self._opens.get(inode)
             if known is not None:
                 known[1] += 1
                 return known[0]
-            backing = CACHED
-            if self.enabled:
-                fd = get_fd()
-                if fd is not None:
-                    backing = self._register(fd)
+            backing = CACHED if fd is None else self._register(fd)
             self._opens[inode] = [backing, 1]
             return backing
 
@@ -89,10 +86,11 @@ class Passthrough:
             if known is None:
                 return
             known[1] -= 1
-            if known[1] == 0:
-                del self._opens[inode]
-                if known[0] != CACHED:
-                    self._unregister(known[0])
+            if known[1]:
+                return
+            del self._opens[inode]
+        if known[0] != CACHED:  # the kernel closes the file, which may wait for the disk
+            self._unregister(known[0])
 
     def _register(self, fd: int) -> int:
         try:

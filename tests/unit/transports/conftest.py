@@ -48,6 +48,8 @@ class PassThroughOperations:
         self.born_ns: int | None = None
         self.gate: threading.Event | None = None
         self.entered = threading.Event()
+        self._hangs_at: socket.socket | None = None
+        self.left = contextlib.ExitStack()
         self._next = ROOT + 1
         self._lock = threading.Lock()
 
@@ -86,6 +88,7 @@ class PassThroughOperations:
 
     def lookup(self, parent: Inode, name: str, caller: Caller) -> Attrs | None:
         self.calls.append(("lookup", parent, name, caller))
+        self._hang()
         if name == "explode":
             raise RuntimeError("a bug")
         try:
@@ -105,11 +108,23 @@ class PassThroughOperations:
 
     def _wait_for_lease(self, wait: bool) -> None:
         if self.leased:
-            if not wait:
-                raise BlockingIOError(errno.EAGAIN, "leased")
-            self.entered.set()
-            assert self.gate is not None
-            self.gate.wait(30)
+            assert not wait
+            raise BlockingIOError(errno.EAGAIN, "leased")
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have LOOKUP, UNLINK and OPENDIR hang in a system call, until the block ends."""
+        ends = socket.socketpair()
+        self._hangs_at = self.left.enter_context(ends[0])
+        try:
+            yield
+        finally:
+            self._hangs_at = None
+            ends[1].close()
+
+    def _hang(self) -> None:
+        if (hangs_at := self._hangs_at) is not None:
+            assert not hangs_at.recv(1)
 
     def setattr(
         self, inode: Inode, changes: SetAttr, handle: FileHandle | None, caller: Caller, *, wait: bool = True
@@ -144,6 +159,7 @@ class PassThroughOperations:
         return self._referenced(self._child(parent, name))
 
     def unlink(self, parent: Inode, name: str, caller: Caller) -> None:
+        self._hang()
         os.unlink(self._child(parent, name))
 
     def rmdir(self, parent: Inode, name: str, caller: Caller) -> None:
@@ -238,6 +254,7 @@ class PassThroughOperations:
         (os.fdatasync if datasync else os.fsync)(self.fds[handle])
 
     def opendir(self, inode: Inode) -> FileHandle:
+        self._hang()
         return self._handle(os.open(self.paths[inode], os.O_RDONLY | os.O_DIRECTORY), inode)
 
     def absence_timeout_s(self, parent: Inode, name: str) -> float:
@@ -316,10 +333,15 @@ class FakeKernel:
     next_unique: int = 2
     replies: dict[int, Reply] = field(default_factory=dict)
     notifications: list[tuple[int, bytes]] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
+    """The INTERRUPTs, by their own number, that are to be sent again."""
+    _interrupts: set[int] = field(default_factory=set)
 
     def send(self, opcode: int, node: int = ROOT, body: bytes = b"", *, uid: int = 1000) -> int:
         unique, self.next_unique = self.next_unique, self.next_unique + 2
         header = p.IN_HEADER.pack(p.IN_HEADER.size + len(body), opcode, unique, node, uid, 100, 99, 0, 0)
+        if opcode == Opcode.INTERRUPT:
+            self._interrupts.add(unique)
         self.sock.send(header + body)
         return unique
 
@@ -328,9 +350,13 @@ class FakeKernel:
             message = self.sock.recv(1 << 21)
             size, error, unique = p.OUT_HEADER.unpack_from(message)
             assert size == len(message)
-            if unique:
+            if unique in self._interrupts:
+                assert error == -errno.EAGAIN
+                self.again.append(unique)
+            elif unique:
                 break
-            self.notifications.append((error, message[p.OUT_HEADER.size :]))
+            else:
+                self.notifications.append((error, message[p.OUT_HEADER.size :]))
         return Reply(unique, -error, message[p.OUT_HEADER.size :])
 
     def ask(self, opcode: int, node: int = ROOT, body: bytes = b"") -> Reply:
@@ -409,3 +435,4 @@ def served(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> Iterato
     thread.join(30)
     assert not thread.is_alive()
     assert server.close(30)
+    operations.left.close()

@@ -266,7 +266,7 @@ def test_a_refusal_of_one_file_costs_one_open_only(tmp_path: Path, ioctl: FakeIo
 
 def test_a_pool_starts_threads_only_when_needed_and_runs_everything() -> None:
     pool, done, gate = Pool(size=2), threading.Semaphore(0), threading.Event()
-    assert pool._threads == []
+    assert pool.crew.workers() == []
 
     def task() -> None:
         gate.wait(30)
@@ -277,7 +277,7 @@ def test_a_pool_starts_threads_only_when_needed_and_runs_everything() -> None:
     gate.set()
     for _ in range(10):
         assert done.acquire(timeout=30)
-    assert len(pool._threads) == 2
+    assert len(pool.crew.workers()) == 2
     assert pool.close(30)
 
 

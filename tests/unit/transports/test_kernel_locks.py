@@ -75,7 +75,7 @@ def test_a_lock_is_waited_for_until_it_is_free_or_the_wait_is_ended(
         unlock, expected = 0, errno.EINTR
     else:
         unlock, expected = 0, errno.ENOTCONN
-        assert served.server.close(30)
+        assert served.server.waiters.close(30)
     replies = {reply.unique: reply.error for reply in (kernel.receive() for _ in range(2 if unlock else 1))}
     assert replies == {waiting: expected, **({unlock: 0} if unlock else {})}
     assert served.operations.locked_by == (1 if expected else 2)
@@ -104,7 +104,7 @@ def test_a_leased_file_keeps_nobody_waiting_but_who_wants_it(
 ) -> None:
     node, _ = file
     operations = served.operations
-    operations.leased, operations.gate = True, threading.Event()
+    operations.leased = True
     if opcode == Opcode.OPEN:
         waiting = served.kernel.send(opcode, node, p.OPEN_IN.pack(os.O_RDWR, 0))
     elif opcode == Opcode.CREATE:
@@ -112,12 +112,23 @@ def test_a_leased_file_keeps_nobody_waiting_but_who_wants_it(
     else:
         fields = (p.FATTR_SIZE, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         waiting = served.kernel.send(opcode, node, p.SETATTR_IN.pack(*fields))
-    assert operations.entered.wait(30)
     served.kernel.sync()
-    operations.gate.set()
+    operations.leased = False
     reply = served.kernel.receive()
     assert (reply.unique, reply.error) == (waiting, 0)
     assert reply.body
+
+
+def test_any_number_may_wait_for_leases_and_be_interrupted(served: Served, file: tuple[int, int]) -> None:
+    served.operations.leased = True
+    waiting = [served.kernel.send(Opcode.OPEN, file[0], p.OPEN_IN.pack(os.O_RDWR, 0)) for _ in range(20)]
+    served.kernel.sync()
+    served.operations.nowait = False
+    assert served.kernel.ask(Opcode.READ, file[0], p.READ_IN.pack(file[1], 0, 4, 0, 0, 0)).error == 0
+    for unique in waiting:
+        served.kernel.send(Opcode.INTERRUPT, 0, p.INTERRUPT_IN.pack(unique))
+    answered = {reply.unique: reply.error for reply in (served.kernel.receive() for _ in waiting)}
+    assert answered == dict.fromkeys(waiting, errno.EINTR)
 
 
 def test_who_does_not_want_to_wait_for_a_lease_is_told_so(served: Served, file: tuple[int, int]) -> None:

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from sigfs.vfs.types import ROOT, SetAttr
+from tests.support.wait import wait_until
 from tests.unit.vfs.conftest import World, errno_of
 
 
@@ -70,6 +71,7 @@ def test_a_virtual_directory_has_the_access_control_list_of_the_workspace(world)
     acl = bytes.fromhex("02000000 01000700ffffffff 02000700a10f0000 04000000ffffffff 10000700ffffffff 20000000ffffffff")
     if errno_of(os.setxattr, world.workspace, "system.posix_acl_access", acl) == errno.EOPNOTSUPP:
         pytest.skip("the disk has no access control lists")
+    wait_until(lambda: errno_of(world.operations.getxattr, ROOT, "system.posix_acl_access") is None)
     assert world.operations.getxattr(ROOT, "system.posix_acl_access") == acl
     assert stat.S_IMODE(world.operations.getattr(ROOT).stat.st_mode) == 0o770
 

@@ -8,6 +8,7 @@ import pytest
 
 from sigfs.vfs.syscalls import RENAME_EXCHANGE
 from sigfs.vfs.types import ROOT, SetAttr
+from tests.support.wait import wait_until
 
 
 def test_a_path_of_keys_and_values_leads_to_the_job_directory(world):
@@ -24,9 +25,9 @@ def test_a_name_that_means_nothing_is_none_and_takes_no_reference(world):
 
 def test_virtual_directories_have_the_owner_and_the_permissions_of_the_workspace(world):
     os.chmod(world.workspace, 0o750)
+    wait_until(lambda: world.operations.getattr(ROOT).stat.st_mode == stat.S_IFDIR | 0o750)
     shown = world.operations.getattr(ROOT).stat
     below = os.stat(world.workspace)
-    assert shown.st_mode == stat.S_IFDIR | 0o750
     assert (shown.st_uid, shown.st_gid) == (below.st_uid, below.st_gid)
 
 
