@@ -17,7 +17,7 @@ from sigfs.cli.options import DirectoryName, parse_options
 from sigfs.cli.params import DirectoryPath, MountOptionWords
 from sigfs.model.config import find_config
 from sigfs.model.project import Project, get_project
-from sigfs.mount import MountOptions, MountReport, serve
+from sigfs.mount import WATCHED_S, MountOptions, MountReport, serve
 from sigfs.mount.points import check_mountpoint
 from sigfs.query import format_text, parse_text
 from sigfs.query.expr import EVERYTHING
@@ -40,7 +40,7 @@ Examples:
   sigfs mount -o ro,allow_other,layout=full ~/project ~/mnt
   sigfs mount -d ~/project ~/mnt      in the foreground, each request logged
 \b
-Options of -o: ro rw allow_other passthrough nopassthrough transport=NAME layout=NAME
+Options of -o: ro rw allow_other passthrough nopassthrough coherent transport=NAME layout=NAME
   filter=QUERY entry_timeout=S attr_timeout=S state_dir=DIR and the flags of mount(8) (noexec, noatime, ...)""",
 )
 @click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, required=True, type=DirectoryPath())
@@ -85,6 +85,11 @@ def mount_command(
         chosen["layout"] = layout
     if transport is not None:
         chosen["transport"] = transport
+    if chosen.get("coherent"):
+        if chosen.get("transport") == "fusepy":
+            raise click.BadParameter("coherent needs a transport that can tell the kernel: not fusepy", param_hint="-o")
+        chosen.setdefault("entry_timeout_s", WATCHED_S)
+        chosen.setdefault("attr_timeout_s", WATCHED_S)
     if state_dir is not None:
         chosen["state_dir"] = os.path.abspath(state_dir)
     if filter_text is not None:

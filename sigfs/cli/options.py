@@ -38,7 +38,7 @@ REFUSED: Final = {
     "allow_root": "there is allow_other",
 }
 
-SWITCHES: Final = frozenset({"allow_other", "nopassthrough", "passthrough", "ro", "rw"})
+SWITCHES: Final = frozenset({"allow_other", "coherent", "nopassthrough", "passthrough", "ro", "rw"})
 SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "filter", "layout", "state_dir", "transport"})
 
 MAX_TIMEOUT_S: Final = 1e9
@@ -65,6 +65,7 @@ class Chosen(TypedDict, total=False):
     read_only: bool
     allow_other: bool
     passthrough: bool
+    coherent: bool
     entry_timeout_s: float
     attr_timeout_s: float
     layout: Layout
@@ -118,6 +119,8 @@ def _switch(chosen: Chosen, name: str) -> None:
             chosen["passthrough"] = name == "passthrough"
         case "allow_other":
             chosen["allow_other"] = True
+        case "coherent":
+            chosen["coherent"] = True
 
 
 def _set(chosen: Chosen, name: str, value: str) -> None:

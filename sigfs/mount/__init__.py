@@ -19,7 +19,7 @@ import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sigfs.index import Index
 from sigfs.index.crawl import crawl, new_and_gone, revalidate
@@ -31,6 +31,7 @@ from sigfs.query import needs_documents
 from sigfs.query.expr import EVERYTHING, Expr, Space
 from sigfs.transports.base import MountSpec, load
 from sigfs.tree import JobNode, Tree, VirtualNode
+from sigfs.vfs.coherence import Coherence
 from sigfs.vfs.freshness import tells
 from sigfs.vfs.operations import Operations
 from sigfs.vfs.repeating import Repeating
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNWATCHED_S: Final = 1.0
+"""With ``coherent``: how long the kernel may believe what it is not told of."""
+
+WATCHED_S: Final = 60.0
+"""With ``coherent``: how long it may believe the rest, unless something else is asked for. Not for ever, because of the
+little that is not told (see ``vfs.coherence``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
@@ -56,6 +64,8 @@ class MountOptions:
         project: the project's root, or any directory below it.
         mountpoint: absolute path, as ``check_mountpoint`` gave it.
         filter: which jobs the view has.
+        coherent: watch the directories in use, so that the kernel is told at once what others change in them. The
+            timeouts are then for what is watched; for the rest they are at most ``UNWATCHED_S``.
         options: further generic mount options by name, as in ``MountSpec``.
         daemon: the process has no terminal: SIGHUP means nothing to it.
         state_dir: where the index is kept, in place of the project's ``.sigfs``.
@@ -69,6 +79,7 @@ class MountOptions:
     read_only: bool = False
     allow_other: bool = False
     passthrough: bool = True
+    coherent: bool = False
     entry_timeout_s: float = 1.0
     attr_timeout_s: float = 1.0
     debug: bool = False
@@ -150,8 +161,8 @@ def _serve(
         index,
         workspace,
         read_only=options.read_only,
-        entry_timeout_s=options.entry_timeout_s,
-        attr_timeout_s=options.attr_timeout_s,
+        entry_timeout_s=min(options.entry_timeout_s, UNWATCHED_S) if options.coherent else options.entry_timeout_s,
+        attr_timeout_s=min(options.attr_timeout_s, UNWATCHED_S) if options.coherent else options.attr_timeout_s,
         trusts_times=not is_remote(kind_below),
         keeps_data=tells(kind_below),
     )
@@ -176,6 +187,7 @@ def _serve(
     operations.attach_events(lambda: watcher.mode != "polling")
     transport: Transport | None = None
     notifier: Repeating | None = None
+    coherence: Coherence | None = None
     try:
         kind = load(options.transport)
         watcher.open()
@@ -185,6 +197,10 @@ def _serve(
         transport = kind(_spec(options, project))
         notifier = Repeating(transport.notifier)
         operations.attach(notifier, transport.can_notify)
+        if transport.can_notify and not is_remote(kind_below):
+            coherence = _follow(options, operations, notifier)
+        elif options.coherent:
+            log.warning("coherent has no effect: %s does not report the changes of others", kind_below)
         signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         store.attach(index)
         watcher.start()
@@ -196,12 +212,26 @@ def _serve(
         log.info("%s is unmounted", options.mountpoint)
     finally:
         watcher.stop()
+        if coherence is not None:
+            coherence.close()
         if notifier is not None:
             notifier.close()
         if transport is not None:
             transport.close()
         operations.close()
         store.close()
+
+
+def _follow(options: MountOptions, operations: Operations, notifier: Repeating) -> Coherence | None:
+    """Have the workspace directory watched, and with ``coherent`` those in use below it."""
+    try:
+        coherence = operations.coherence(notifier, None if options.coherent else 0)
+    except OSError as error:
+        log.warning("directories cannot be watched (inotify: %s): changes in them are seen later", error.strerror)
+        return None
+    coherence.start()
+    operations.follow(coherence, options.entry_timeout_s, options.attr_timeout_s)
+    return coherence
 
 
 def _catch_up(

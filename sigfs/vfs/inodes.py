@@ -189,6 +189,9 @@ class Inodes:
         # Told of each directory that is dropped, with the lock held; gives what is to be closed.
         self.on_drop: Callable[[Inode], Descriptor | None] = lambda _: None
         self._to_close: list[Descriptor | None] = []
+        # Told, lock held, of each name that comes to lead to something on disk: directory, name, node. Of a job
+        # directory it is told the job's id as the name, and 0 for the workspace.
+        self.on_name: Callable[[Inode, str, Inode], None] = lambda _directory, _name, _inode: None
         self._lock = threading.Lock()
         self._last = int(ROOT)  # ids are counted up and never given again (I4)
         top = TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"), reads_documents=reads_documents)
@@ -214,6 +217,15 @@ class Inodes:
             return self._nodes[inode]
         except KeyError:
             raise FsError(errno.ESTALE) from None
+
+    def has(self, inode: Inode) -> bool:
+        """Tell whether there is a node *inode*. Takes no lock."""
+        return inode in self._nodes
+
+    def of_kind(self, kind: type[Node]) -> list[Inode]:
+        """List all nodes of a kind. Complexity: O(nodes)."""
+        with self._lock:
+            return [inode for inode, node in self._nodes.items() if isinstance(node, kind)]
 
     def known_file(self, found: os.stat_result) -> File | None:
         """Give the file node that has the number of *found*. It may be another file: see ``file``."""
@@ -460,8 +472,14 @@ class Inodes:
         self._nodes[node.inode] = node
         self._directories[node.parent, node.name] = node
         self._documents += node.reads_documents
+        self._tell_name(node)
         if isinstance(parent, TreeDirectory):
             _hang(node, parent)
+
+    def _tell_name(self, node: Directory) -> None:
+        if isinstance(node, DiskDirectory):
+            at, name = (node.parent, node.name) if node.job is None else (Inode(0), node.job)
+            self.on_name(at, name, node.inode)
 
     def _move_branch(self, node: Directory, branch: Branch) -> None:
         """Let *node* hang by *branch*: a shortened name may mean the same by another way."""
@@ -488,6 +506,7 @@ class Inodes:
         node.attached = True
         self._directories[new] = node
         node.parent, node.name = new
+        self._tell_name(node)
         parent.children += 1
         old_parent.children -= 1
         self._drop_unused(old_parent)
@@ -522,6 +541,7 @@ class Inodes:
             return
         self.get(location[0]).children += 1
         node.locations[location] = None
+        self.on_name(*location, node.inode)
         if len(node.locations) > LOCATIONS_LIMIT:
             self._remove_location(node, next(iter(node.locations)))
 

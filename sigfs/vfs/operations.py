@@ -27,13 +27,14 @@ from sigfs.tree import JobNode
 from sigfs.vfs import attributes, freshness, syscalls
 from sigfs.vfs.absent import Absent
 from sigfs.vfs.backing import Backing, Descriptor
+from sigfs.vfs.coherence import WORKSPACE, Coherence
 from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.files import OpenFiles
 from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
 from sigfs.vfs.invalidation import Invalidation
 from sigfs.vfs.listings import Listing, Listings
 from sigfs.vfs.recent import Recent
-from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError, ListingCache
+from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError, Inode, ListingCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.inodes import Directory
     from sigfs.vfs.listings import Kept
-    from sigfs.vfs.types import Caller, FileHandle, Inode, Notifier, SetAttr
+    from sigfs.vfs.types import Caller, FileHandle, Notifier, SetAttr
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ _OPEN_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_
 
 _TREE_TIMEOUT_S: Final = 3600.0
 """How long the kernel may keep a name of a virtual directory, about which it is told when that leads elsewhere."""
+
+_TREE_ATTR_TIMEOUT_S: Final = 60.0
+"""How long it may keep the attributes of a virtual directory where the workspace directory is watched, whose owner and
+permissions they show. Not for ever: that something else is mounted over the workspace, nobody says."""
 
 _FEW_NAMES: Final = 32
 """Up to so many names are as soon looked up one by one as listed with their attributes."""
@@ -156,6 +161,10 @@ class Operations(OpenFiles):
         self._can_notify = False
         self._invalidation = Invalidation(tree, index, self._inodes)
         self._notifications = 0
+        self._coherence: Coherence | None = None  # from ``follow`` on
+        self._watched_entry_timeout_s = entry_timeout_s
+        self._watched_attr_timeout_s = attr_timeout_s
+        self._watched_workspace: Descriptor | None = None  # what was watched last as the workspace
         self._absent = Absent()
         self._listings = Listings()
         self._trusts_times = trusts_times
@@ -195,6 +204,23 @@ class Operations(OpenFiles):
     def attach_events(self, hears_of_jobs: Callable[[], bool]) -> None:
         """Say how to find out whether ``apply`` is told at once of jobs that come and go. Asked again and again."""
         self._hears_of_jobs = hears_of_jobs
+
+    def follow(self, coherence: Coherence, entry_timeout_s: float, attr_timeout_s: float) -> None:
+        """Have the directories on disk that the kernel holds watched from now on, so that it may believe more.
+
+        Args:
+            coherence: started and closed by the caller, the latter before ``close``.
+            entry_timeout_s, attr_timeout_s: how long the kernel may keep what it would be told of at once.
+        """
+        self._watched_entry_timeout_s = entry_timeout_s
+        self._watched_attr_timeout_s = attr_timeout_s
+        self._inodes.on_name = coherence.named
+        self._coherence = coherence
+        self._below = Recent(self._look_below)  # which has the workspace watched first
+
+    def coherence(self, notifier: Notifier, limit: int | None) -> Coherence:
+        """Make what ``follow`` takes. *limit*: directories to watch at most, as for ``Coherence``."""
+        return Coherence(self._inodes, self._backing, notifier, limit=limit)
 
     def apply(self, changes: Sequence[Change], *, known_only: bool = False) -> None:
         """Take *changes* into the index, then tell the kernel what it must not believe any longer.
@@ -273,16 +299,58 @@ class Operations(OpenFiles):
         node = self._directory(parent)
         if isinstance(node, TreeDirectory):
             return self._lookup_in_tree(node, name)
+        events = self._events_in(parent)
         try:
             directory = self._backing.directory(node)
             found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return self._entered(parent, name, found)
+        attrs = self._entered(parent, name, found)
+        return attrs if events is None else self._believed(attrs, (parent, name), events)
 
     def absence_timeout_s(self, parent: Inode, name: str) -> float:
         """Tell how long the kernel may believe that there is no *name* in *parent*, as ``lookup`` has just said."""
         return _TREE_TIMEOUT_S if (parent, name) in self._absent else 0.0
+
+    def _name_of(self, node: DiskDirectory | File) -> tuple[Inode, str]:
+        """Give a directory that *node* is in, in the words of ``Coherence``, and its name there; -1 if unknown."""
+        if isinstance(node, DiskDirectory):
+            return (node.parent, node.name) if node.job is None else (WORKSPACE, node.job)
+        return next(reversed(list(node.locations)), (Inode(-1), ""))
+
+    def _events_in(self, parent: Inode) -> int | None:
+        """Count the events in a directory, to be asked before something in it is looked at; None: nobody follows."""
+        coherence = self._coherence
+        return None if coherence is None or not coherence.follows else coherence.events(parent)
+
+    def _believed(self, attrs: Attrs, at: tuple[Inode, str], events: int) -> Attrs:
+        """Have something on disk watched, and let the kernel believe for long what it would be told of at once.
+
+        Args:
+            attrs: the answer.
+            at: a directory that it is in, and its name there, as ``_name_of`` gives it.
+            events: as ``_events_in`` said before it was looked at.
+        """
+        coherence, (parent, name) = self._coherence, at
+        assert coherence is not None
+        node = self._inodes.get(attrs.inode)
+        if isinstance(node, DiskDirectory):
+            if not coherence.watches(node.inode):
+                with contextlib.suppress(OSError, FsError):  # it is gone
+                    directory = self._backing.directory(node)
+                    if coherence.watch(node.inode, directory.fd):
+                        attrs = attrs._replace(stat=os.fstat(directory.fd))
+            tells = coherence.watches(node.inode)
+        else:  # of another name of the file nobody may be told
+            tells = attrs.stat.st_nlink == 1 and coherence.watches(parent)
+        coherence.named(parent, name, node.inode)
+        if coherence.events(parent) != events:
+            return attrs
+        if tells:
+            attrs = attrs._replace(attr_timeout_s=self._watched_attr_timeout_s)
+        if parent != WORKSPACE and coherence.watches(parent):
+            attrs = attrs._replace(entry_timeout_s=self._watched_entry_timeout_s)
+        return attrs
 
     def _may_be_kept_absent(self, entry: tuple[Inode, str], generation: int) -> None:
         """Note that a name leads nowhere, which was so in the given generation of the index."""
@@ -425,9 +493,13 @@ class Operations(OpenFiles):
         node = self._inodes.get(inode)
         if isinstance(node, TreeDirectory):
             return self._tree_attrs(node)
+        at = self._name_of(node)
+        events = self._events_in(at[0])
         if handle is not None and (file := self._files.get(handle)) is not None and file.node is node:
-            return self._disk_attrs(node, os.fstat(file.descriptor.fd))
-        return self._disk_attrs(node, self._backing.stat(node))
+            attrs = self._disk_attrs(node, os.fstat(file.descriptor.fd))
+        else:
+            attrs = self._disk_attrs(node, self._backing.stat(node))
+        return attrs if events is None else self._believed(attrs, at, events)
 
     def birth_ns(self, inode: Inode, handle: FileHandle | None = None) -> int | None:
         """Give when *inode* was made, in ns since the epoch; None if that is not known. Raises as ``getattr``."""
@@ -719,7 +791,9 @@ class Operations(OpenFiles):
                     return str(len(self._tree.jobs(node.place, table))).encode()
             case "user.sigfs.status" if node.inode == ROOT:
                 jobs = int(self._tree_attribute(node, "user.sigfs.count"))
-                return json.dumps({**self.statistics(), "jobs": jobs, "watch": self._watch_status()}).encode()
+                coherence = {} if self._coherence is None else self._coherence.status()
+                status = {"jobs": jobs, "watch": self._watch_status(), "coherence": coherence}
+                return json.dumps({**self.statistics(), **status}).encode()
             case "user.sigfs.query":
                 return format_path(self._tree.query(node.place)).encode()
             case "system.posix_acl_access":  # the permissions shown are the workspace's, of which this is a part
@@ -735,6 +809,9 @@ class Operations(OpenFiles):
             workspace = self._backing.workspace()
         except FileNotFoundError:
             return _Below(None, errno.ENODATA)
+        if self._coherence is not None and workspace is not self._watched_workspace:
+            self._watched_workspace = workspace
+            self._coherence.watch_workspace(workspace.fd)
         try:
             acl: bytes | int = os.getxattr(workspace.path, "system.posix_acl_access")
         except OSError as error:
@@ -747,7 +824,10 @@ class Operations(OpenFiles):
             return Attrs(node.inode, found, 0.0, 0.0)
         # Documents are followed no further than somebody asks for them.
         entry_timeout_s = self._entry_timeout_s if node.reads_documents else _TREE_TIMEOUT_S
-        return Attrs(node.inode, found, entry_timeout_s, self._attr_timeout_s)
+        attr_timeout_s = self._attr_timeout_s
+        if attr_timeout_s and self._coherence is not None and self._coherence.watches(WORKSPACE):
+            attr_timeout_s = max(attr_timeout_s, _TREE_ATTR_TIMEOUT_S)
+        return Attrs(node.inode, found, entry_timeout_s, attr_timeout_s)
 
     def _disk_attrs(self, node: DiskDirectory | File, found: os.stat_result) -> Attrs:
         if isinstance(node, File):
@@ -792,6 +872,7 @@ class Operations(OpenFiles):
             return None
         child, branch = found.node, found.branch
         if isinstance(child, JobNode):
+            events = self._events_in(WORKSPACE)
             disk = self._job_stat(child.id)
             if disk is None:
                 return None
@@ -799,6 +880,8 @@ class Operations(OpenFiles):
                 parent.inode, name, disk, child.id, branch, reads_documents=reads_documents
             )
             attrs = self._disk_attrs(node, disk)
+            if events is not None:
+                attrs = self._believed(attrs, (WORKSPACE, child.id), events)
         else:
             directory = self._inodes.tree_directory(parent, name, child, branch, reads_documents=reads_documents)
             attrs = self._tree_attrs(directory)
@@ -892,11 +975,14 @@ class Operations(OpenFiles):
             len(kept.listing or ()) <= _FEW_NAMES
             or len(kept.stamp) == 1  # a virtual directory's
             or time.monotonic() < kept.filled_s + self._entry_timeout_s
+            or (self._coherence is not None and self._coherence.follows)
         )
 
     def _dropped(self, inode: Inode) -> Descriptor | None:
         """Follow that a directory's node was dropped, with the lock of the nodes held; give what is to be closed."""
         self._listings.drop(inode)
+        if self._coherence is not None:
+            self._coherence.dropped(inode)
         return self._backing.discard(inode)
 
     def _list(self, directory: _OpenDirectory) -> Listing:

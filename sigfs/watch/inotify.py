@@ -65,7 +65,7 @@ class Inotify:
         """
         self._workspace = workspace
         self._queue = _open_queue()
-        self._max_documents = min(MAX_DOCUMENT_WATCHES, _max_user_watches() // SHARE_OF_WATCHES)
+        self._max_documents = min(MAX_DOCUMENT_WATCHES, max_user_watches() // SHARE_OF_WATCHES)
         self._watch: int | None = None  # of the workspace directory
         self._identity: tuple[int, int] | None = None  # of the directory that the watch was put on
         self._jobs: dict[int, JobId] = {}  # watch -> the directory it was put on
@@ -220,7 +220,8 @@ def _open_queue() -> INotify:
         raise NoEvents(error.errno, f"inotify: {error.strerror}") from error
 
 
-def _max_user_watches() -> int:
+def max_user_watches() -> int:
+    """Give how many watches all programs of a user may have together."""
     try:
         with open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as file:
             return int(file.read())

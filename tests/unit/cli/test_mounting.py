@@ -29,6 +29,7 @@ def test_options_are_those_of_mount() -> None:
         "passthrough": False,
         "allow_other": True,
     }
+    assert parse_options(["coherent"]) == {"coherent": True}
     assert parse_options(["transport=llfuse,layout=full,entry_timeout=2.5,attr_timeout=0"]) == {
         "transport": "llfuse",
         "layout": "full",

@@ -1,0 +1,170 @@
+"""What is watched the kernel may believe for long, and it is told of what others change there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from inotify_simple import Event
+
+from sigfs.vfs import coherence as coherence_module
+from sigfs.vfs.coherence import WORKSPACE, Coherence
+from sigfs.vfs.types import ROOT, Inode
+from tests.support.wait import wait_until
+from tests.unit.vfs.conftest import World
+
+WATCHED_S = (300.0, 600.0)
+
+
+class Following:
+    """A world whose directories are watched."""
+
+    def __init__(self, world: World, limit: int | None) -> None:
+        self.world = world
+        self.coherence: Coherence = world.operations.coherence(world.notifier, limit)
+        self.coherence.start()
+        world.operations.follow(self.coherence, *WATCHED_S)
+        world.operations.getattr(ROOT)
+
+    def told(self, inode: Inode) -> bool:
+        return inode in self.world.notifier.inodes or inode in self.world.notifier.attributes
+
+    def wait_told(self, inode: Inode) -> None:
+        wait_until(lambda: self.told(inode))
+        self.forget_told()
+
+    def forget_told(self) -> None:
+        self.world.notifier.inodes.clear()
+        self.world.notifier.attributes.clear()
+        self.world.notifier.entries.clear()
+
+
+@pytest.fixture
+def limit() -> int | None:
+    return None
+
+
+@pytest.fixture
+def following(make_world, limit: int | None) -> Iterator[Following]:
+    made = Following(make_world(), limit)
+    yield made
+    made.coherence.check()
+    made.coherence.close()
+
+
+def test_what_is_in_a_watched_directory_is_believed_for_long(following):
+    world = following.world
+    world.write_file(world.job(1), "f")
+    entry, attributes = world.find("foo/1/f")[2:]
+    assert (entry, attributes) == WATCHED_S
+    assert world.find("foo/1").attr_timeout_s == WATCHED_S[1]
+    assert world.operations.getattr(world.at("foo/1/f")).attr_timeout_s == WATCHED_S[1]
+
+
+def test_virtual_directories_are_believed_for_longer_where_the_workspace_is_watched(following):
+    assert following.world.find("foo").attr_timeout_s == 60
+    os.chmod(following.world.workspace, 0o700)
+    following.wait_told(following.world.at("foo"))
+
+
+def test_a_file_with_several_links_is_not_believed_for_long(following):
+    world = following.world
+    world.write_file(world.job(1), "f")
+    os.link(world.below(1, "f"), world.below(2, "elsewhere"))
+    assert world.find("foo/1/f").attr_timeout_s == 1.0
+
+
+def test_the_kernel_is_told_of_data_attributes_and_names(following):
+    world = following.world
+    file, job = world.write_file(world.job(1), "f"), world.job(1)
+    world.operations.getattr(file)
+    following.forget_told()
+    with open(world.below(1, "f"), "ab") as below:
+        below.write(b"x")
+    following.wait_told(file)
+    os.chmod(world.below(1, "f"), 0o600)
+    following.wait_told(file)
+    os.rename(world.below(1, "f"), world.below(1, "g"))
+    wait_until(lambda: {(job, "f"), (job, "g")} <= set(world.notifier.entries))
+    assert following.told(job)
+
+
+def test_a_change_that_comes_while_a_name_is_looked_up_is_not_believed_away_for_long(following, monkeypatch):
+    world = following.world
+    world.write_file(world.job(1), "f")
+    entered = world.operations._entered
+
+    def overtaken(parent, name, found):
+        before = following.coherence.events(parent)
+        os.chmod(world.below(1, "f"), 0o600)
+        wait_until(lambda: following.coherence.events(parent) != before)
+        return entered(parent, name, found)
+
+    monkeypatch.setattr(world.operations, "_entered", overtaken)
+    assert world.find("foo/1/f")[2:] == (1.0, 1.0)
+
+
+def test_a_job_directory_that_is_replaced_is_asked_for_again_on_all_paths(following):
+    world = following.world
+    paths = [("foo", "1"), (".jobs", world.job_id(1))]
+    inodes = [world.at("/".join(path)) for path in paths]
+    world.remove(1)
+    world.add(1)
+    wait_until(lambda: {(world.at(top), name) for top, name in paths} <= set(world.notifier.entries))
+    assert all(following.told(inode) for inode in inodes)
+    assert world.job(1) not in inodes
+
+
+def test_where_events_are_lost_everything_is_told(following, monkeypatch):
+    world = following.world
+    file = world.write_file(world.job(1), "f")
+    lost = Event(-1, coherence_module.flags.Q_OVERFLOW, 0, "")
+    monkeypatch.setattr(coherence_module, "parse_events", lambda _: [lost])
+    os.chmod(world.workspace, 0o700)
+    wait_until(lambda: following.told(file) and following.told(world.job(1)) and following.told(ROOT))
+    wait_until(lambda: (world.job(1), "f") in world.notifier.entries)
+    assert following.coherence.status()["overflows"] >= 1
+
+
+@pytest.mark.parametrize("limit", [1])
+def test_beyond_the_limit_directories_are_believed_for_a_short_time(following, caplog):
+    world = following.world
+    for foo in (1, 2):
+        world.write_file(world.job(foo), "f")
+    assert world.find("foo/1/f")[2:] == WATCHED_S
+    assert world.find("foo/2/f")[2:] == (1.0, 1.0)
+    status = following.coherence.status()
+    assert (status["watches"], status["limit"]) == (2, 1)
+    assert status["unwatched"] > 0
+    assert caplog.text.count("max_user_watches") == 1
+
+
+@pytest.mark.parametrize("limit", [0])
+def test_without_coherent_only_the_workspace_is_watched(following):
+    world = following.world
+    world.write_file(world.job(1), "f")
+    assert world.find("foo/1/f")[2:] == (1.0, 1.0)
+    assert following.coherence.status()["watches"] == 1
+
+
+def test_a_directory_that_is_forgotten_is_watched_no_more(following):
+    world = following.world
+    job = world.job(1)
+    assert following.coherence.watches(job)
+    world.forget_all()
+    os.chmod(world.workspace, 0o700)
+    wait_until(lambda: not following.coherence.watches(job))
+    assert following.coherence.status()["watches"] == 1
+
+
+def test_another_directory_in_the_workspace_s_place_is_watched_in_its_turn(following):
+    world = following.world
+    os.rename(world.workspace, world.workspace + ".old")
+    os.mkdir(world.workspace)
+    before = world.operations._watched_workspace
+    wait_until(lambda: world.operations.getattr(ROOT) and world.operations._watched_workspace is not before)
+    following.forget_told()
+    os.chmod(world.workspace, 0o700)
+    following.wait_told(ROOT)
+    assert following.coherence.watches(WORKSPACE)
