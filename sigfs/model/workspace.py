@@ -165,7 +165,15 @@ class Workspace:
                 if now - entry.stat(follow_symlinks=False).st_mtime >= older_than_s:
                     yield entry.name
 
-    def create(self, statepoint: StatePoint, *, exist_ok: bool = True, mode: int = 0o777) -> JobId:
+    def create(
+        self,
+        statepoint: StatePoint,
+        *,
+        exist_ok: bool = True,
+        mode: int = 0o777,
+        file_mode: int = 0o666,
+        workspace_fd: int | None = None,
+    ) -> JobId:
         """Make the job with this state point, if it is not there, and return its id.
 
         The job appears whole: a temporary directory with the state point file is renamed to the id. A directory of
@@ -175,7 +183,9 @@ class Workspace:
 
         Args:
             exist_ok: if False, exactly one of all who ask succeeds.
-            mode: permissions of the directory, and without the right to execute of the file, less the umask.
+            mode, file_mode: permissions of the directory and of the state point file, less the umask.
+            workspace_fd: the workspace, open already, for who may not come by its path. Default: it is opened, and
+                made if it is not there.
 
         Raises:
             InvalidStatePoint: see `sigfs.model.statepoint.validate`.
@@ -187,23 +197,24 @@ class Workspace:
         clean = validate(statepoint)
         data = encode(clean)
         job_id = statepoint_id(clean, self.id_function)
-        os.makedirs(self.path, exist_ok=True)
-        fd = self.open_dir()
-        try:
+        if workspace_fd is None:
+            os.makedirs(self.path, exist_ok=True)
+        with self._opened(job_id, workspace_fd) as fd:
             if exist_ok:
-                self._create(fd, job_id, data, mode)
-            elif not self._publish(fd, job_id, data, mode, replace_empty=False):
+                self._create(fd, job_id, data, mode, file_mode)
+            elif not self._publish(fd, job_id, data, mode, file_mode, replace_empty=False):
                 raise DestinationExists(errno.EEXIST, "there is a job of this state point", job_id)
-        finally:
-            os.close(fd)
         return job_id
 
-    def migrate(self, job_id: JobId, statepoint: StatePoint) -> JobId:
+    def migrate(self, job_id: JobId, statepoint: StatePoint, *, workspace_fd: int | None = None) -> JobId:
         """Change the job's state point and with it its id, which is returned.
 
         The directory is renamed: files that are open, and working directories, stay valid. Of all who migrate one job,
         or migrate to one state point, exactly one succeeds. A kill leaves the job as it was, perhaps with a temporary
         file in it; or with its new name, and then `finish` completes it.
+
+        Args:
+            workspace_fd: as in `create`.
 
         Raises:
             InvalidStatePoint: see `sigfs.model.statepoint.validate`.
@@ -215,7 +226,7 @@ class Workspace:
         clean = validate(statepoint)
         data = encode(clean)
         new = statepoint_id(clean, self.id_function)
-        with self._opened(job_id) as fd:
+        with self._opened(job_id, workspace_fd) as fd:
             if new != job_id:
                 changing.migrate(fd, job_id, new, data, self.id_function)
         return new
@@ -232,21 +243,27 @@ class Workspace:
         except NoSuchJob:
             return False
 
-    def remove(self, job_id: JobId) -> None:
+    def remove(self, job_id: JobId, *, workspace_fd: int | None = None) -> None:
         """Remove the job's directory, if it holds nothing but metadata: the state point, the document, and temporary
         and backup files. Nobody sees a part of that. A kill leaves the job, or temporary directories (`leftovers`).
+
+        Args:
+            workspace_fd: as in `create`.
 
         Raises:
             NoSuchJob: there is no such directory (any more).
             JobNotEmpty: there is something else in it.
             OSError: permissions and the like.
         """
-        with self._opened(job_id) as fd:
+        with self._opened(job_id, workspace_fd) as fd:
             changing.remove(fd, job_id)
 
     @contextlib.contextmanager
-    def _opened(self, job_id: JobId) -> Iterator[int]:
+    def _opened(self, job_id: JobId, workspace_fd: int | None = None) -> Iterator[int]:
         """Give a descriptor of the workspace, in which there is to be a job."""
+        if workspace_fd is not None:
+            yield workspace_fd
+            return
         try:
             fd = self.open_dir()
         except FileNotFoundError:
@@ -295,17 +312,17 @@ class Workspace:
         stamp = Stamp(raw.stamp.statepoint) if document is None else raw.stamp
         return Record(job_id, statepoint, document, stamp)
 
-    def _create(self, workspace_fd: int, job_id: JobId, data: bytes, mode: int) -> None:
+    def _create(self, workspace_fd: int, job_id: JobId, data: bytes, mode: int, file_mode: int) -> None:
         deadline = time.monotonic() + _SETTLE_S
         while True:
             # Each turn answers what it finds. Only other processes at work on the same job make for a further one.
             try:
                 found = self._read(workspace_fd, job_id, documents=False)
             except NoSuchJob:
-                if self._publish(workspace_fd, job_id, data, mode):
+                if self._publish(workspace_fd, job_id, data, mode, file_mode):
                     return
             except PendingJob:
-                if _adopt(workspace_fd, job_id, data, mode & 0o666):
+                if _adopt(workspace_fd, job_id, data, file_mode):
                     return
                 if time.monotonic() > deadline or not _just_written(workspace_fd, job_id):
                     raise
@@ -316,7 +333,16 @@ class Workspace:
                     raise PendingJob(f"{job_id}: {STATEPOINT_FILE} in it is that of {other}")
                 return
 
-    def _publish(self, workspace_fd: int, job_id: JobId, data: bytes, mode: int, *, replace_empty: bool = True) -> bool:
+    def _publish(
+        self,
+        workspace_fd: int,
+        job_id: JobId,
+        data: bytes,
+        mode: int,
+        file_mode: int,
+        *,
+        replace_empty: bool = True,
+    ) -> bool:
         """Rename a new directory to *job_id*; False if a directory of that name has come to be in between."""
         temporary = files.temporary_name()
         try:
@@ -328,7 +354,7 @@ class Workspace:
         try:
             fd = os.open(temporary, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
             try:
-                files.write_new(fd, STATEPOINT_FILE, data, mode & 0o666)
+                files.write_new(fd, STATEPOINT_FILE, data, file_mode)
                 files.fsync_directory(fd)
             finally:
                 os.close(fd)

@@ -380,8 +380,8 @@ class _Handlers(llfuse.Operations):  # type: ignore[misc]  # llfuse is untyped
     # Open directories
 
     @_request
-    def opendir(self, inode: Inode, _ctx: llfuse.RequestContext) -> FileHandle:
-        return self.operations.opendir(inode)
+    def opendir(self, inode: Inode, ctx: llfuse.RequestContext) -> FileHandle:
+        return self.operations.opendir(inode, _caller(ctx))
 
     def readdir(self, handle: FileHandle, offset: int) -> Iterator[tuple[bytes, llfuse.EntryAttributes, int]]:
         """Give the entries from *offset*: 0 and 1 are before "." and "..", then it is vfs's cookie plus 2."""

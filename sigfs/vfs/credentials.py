@@ -10,6 +10,7 @@ All of this is per thread. Nothing in such a block may start a thread, which wou
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -57,7 +58,23 @@ def as_caller(caller: Caller | None) -> AbstractContextManager[None]:
     """
     if caller is None or (caller.uid, caller.gid) == (os.geteuid(), os.getegid()) or not _may_become_others():
         return _NOTHING
-    return _credentials_of(caller)
+    return _credentials_of(caller, _FOR_CALLERS)
+
+
+def strictly_as(caller: Caller | None) -> AbstractContextManager[None]:
+    """As ``as_caller``, but with no more rights than the caller has: for what the kernel has not checked, because it is
+    done elsewhere than where it was asked for.
+
+    Raises:
+        PermissionError: entering the block, if this process can neither become the caller nor knows what he may do.
+    """
+    if caller is None or (caller.uid, caller.gid) == (os.geteuid(), os.getegid()):
+        return _NOTHING
+    if _may_become_others():
+        return _credentials_of(caller, 0)
+    if caller.uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return _NOTHING
 
 
 def as_ordinary_writer() -> AbstractContextManager[None]:
@@ -100,7 +117,7 @@ def _without(capabilities: int, before: syscalls.Capabilities) -> Iterator[None]
 
 
 @contextmanager
-def _credentials_of(caller: Caller) -> Iterator[None]:
+def _credentials_of(caller: Caller, capabilities: int) -> Iterator[None]:
     uid, gid = os.geteuid(), os.getegid()
     if caller.uid == uid:  # root with another group: all rights, but what is made gets that group
         try:
@@ -116,7 +133,7 @@ def _credentials_of(caller: Caller) -> Iterator[None]:
         # The ids last but one: setfsuid takes capabilities away, of which some are given back.
         syscalls.set_thread_groups(callers_groups)
         syscalls.set_fs_ids(caller.uid, caller.gid)
-        syscalls.set_capabilities(_reduced(before, before.effective_low & _FOR_CALLERS, 0))
+        syscalls.set_capabilities(_reduced(before, before.effective_low & capabilities, 0))
         yield
     finally:
         with _or_end():
@@ -158,6 +175,24 @@ def _groups_of(caller: Caller) -> list[int]:
     if (_last(fields, b"Uid"), _last(fields, b"Gid")) != (caller.uid, caller.gid):
         return []
     return [int(group) for group in fields.get(b"Groups", b"").split()]
+
+
+def thread_group(caller: Caller) -> int:
+    """Give the number of the process that *caller*, a thread, is one of; 0 if that cannot be known."""
+    return int(_status(caller, b"Tgid:") or b"0")
+
+
+def umask_of(caller: Caller) -> int:
+    """Give the umask of *caller*, also where the transport is not told."""
+    return caller.umask or int(_status(caller, b"Umask:") or b"022", 8)
+
+
+def _status(caller: Caller, field: bytes) -> bytes | None:
+    with contextlib.suppress(OSError), open(f"/proc/{caller.pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(field):
+                return line.split()[1]
+    return None
 
 
 def _last(fields: dict[bytes, bytes], name: bytes) -> int:

@@ -201,6 +201,8 @@ class Inodes:
         # (st_dev, st_ino) -> the file; attached nodes only
         self._files: dict[tuple[int, int], File] = {}
         self._documents = int(reads_documents)  # nodes that depend on documents
+        # job -> its directories, attached or not
+        self._jobs: dict[JobId, DiskDirectory | tuple[DiskDirectory, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -258,6 +260,11 @@ class Inodes:
                     elif group is not None:
                         found.append(group)
             return found
+
+    def of_job(self, job: JobId) -> tuple[DiskDirectory, ...]:
+        """Give the nodes of the directory of *job*, one for each of its paths that is held, attached or not."""
+        found = self._jobs.get(job, ())
+        return found if isinstance(found, tuple) else (found,)
 
     @property
     def last(self) -> Inode:
@@ -446,6 +453,33 @@ class Inodes:
             if isinstance(directory, DiskDirectory) and is_same(directory, found):
                 self._move_directory(directory, new)
 
+    def migrated(self, old: tuple[Inode, str], new: tuple[Inode, str], job: JobId, new_job: JobId) -> None:
+        """Follow that *job* is *new_job* now, and its directory at *new* and no longer at *old*.
+
+        All nodes of the directory stay what they are, and so does what is below them. Other names that no longer lead
+        to them are found by whoever tells the kernel of them.
+        """
+        with self._lock:
+            for node in self.of_job(job):
+                self._forget_job(node)
+                node.job = new_job
+                self._remember_job(node)
+            node_there = self._directories.get(old)
+            self._detach_directory(self._directories.get(new))
+            if isinstance(node_there, DiskDirectory) and node_there.job == new_job:
+                self._detach_directory(node_there)
+                self._move_directory(node_there, new)
+
+    def detach_directory(self, parent: Inode, name: str) -> None:
+        """Let no lookup find the directory *name* in *parent* any more."""
+        with self._lock:
+            self._detach_directory(self._directories.get((parent, name)))
+
+    def refer(self, inode: Inode) -> None:
+        """Take one more reference to a node."""
+        with self._lock:
+            self.get(inode).lookups += 1
+
     def exchanged(
         self, old: tuple[Inode, str], new: tuple[Inode, str], at_old: os.stat_result, at_new: os.stat_result
     ) -> None:
@@ -475,6 +509,24 @@ class Inodes:
         self._tell_name(node)
         if isinstance(parent, TreeDirectory):
             _hang(node, parent)
+        if isinstance(node, DiskDirectory):
+            self._remember_job(node)
+
+    def _remember_job(self, node: DiskDirectory) -> None:
+        if node.job is not None:
+            others = self._jobs.get(node.job)
+            if others is None:
+                self._jobs[node.job] = node
+            else:
+                self._jobs[node.job] = (*(others if isinstance(others, tuple) else (others,)), node)
+
+    def _forget_job(self, node: DiskDirectory) -> None:
+        if node.job is not None:
+            left = tuple(other for other in self.of_job(node.job) if other is not node)
+            if left:
+                self._jobs[node.job] = left
+            else:
+                del self._jobs[node.job]
 
     def _tell_name(self, node: Directory) -> None:
         if isinstance(node, DiskDirectory):
@@ -503,9 +555,14 @@ class Inodes:
             # The latter only if others have moved directories about below, so that our paths are out of date.
             return
         old_parent = self._nodes[node.parent]
+        if isinstance(old_parent, TreeDirectory):
+            _unhang(node, old_parent)
+            node.branch = None  # until it is looked up
         node.attached = True
         self._directories[new] = node
         node.parent, node.name = new
+        if isinstance(parent, TreeDirectory):
+            _hang(node, parent)
         self._tell_name(node)
         parent.children += 1
         old_parent.children -= 1
@@ -572,6 +629,8 @@ class Inodes:
                 parent_node = self._nodes[node.parent]
                 if isinstance(parent_node, TreeDirectory):
                     _unhang(node, parent_node)
+                if isinstance(node, DiskDirectory):
+                    self._forget_job(node)
                 self._to_close.append(self.on_drop(node.inode))
             node.attached = False
             if node.pin is not None:
@@ -631,6 +690,9 @@ class Inodes:
             }
             directories = [n for n in self._nodes.values() if not isinstance(n, File) and n.inode != ROOT]
             assert hung == {n.inode for n in directories if isinstance(self._nodes[n.parent], TreeDirectory)}
+            jobs = [n for n in directories if isinstance(n, DiskDirectory) and n.job is not None]
+            assert all(n in self.of_job(n.job) for n in jobs if n.job is not None)
+            assert sum(len(self.of_job(job)) for job in self._jobs) == len(jobs)
             assert self._documents == sum(node.reads_documents for node in (self.root, *directories))
             attached = sum(node.attached for node in self._nodes.values()) - 1  # the root is in no other map
             assert attached == len(self._directories) + len(self._files)

@@ -12,21 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import logging
 import os
 import stat
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigfs.errors import QueryTooCostly
+from sigfs.model.files import READ_FLAGS
+from sigfs.model.workspace import STATEPOINT_FILE
 from sigfs.query import format_path
 from sigfs.tree import JobNode
 from sigfs.vfs import attributes, freshness, syscalls
 from sigfs.vfs.absent import Absent
 from sigfs.vfs.backing import Backing, Descriptor
+from sigfs.vfs.changes import Changes
 from sigfs.vfs.coherence import WORKSPACE, Coherence
 from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.files import OpenFiles
@@ -34,7 +38,8 @@ from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
 from sigfs.vfs.invalidation import Invalidation
 from sigfs.vfs.listings import Listing, Listings
 from sigfs.vfs.recent import Recent
-from sigfs.vfs.types import ROOT, Attrs, DirEntry, FsError, Inode, ListingCache
+from sigfs.vfs.statepoints import StatePointFiles
+from sigfs.vfs.types import ROOT, Attrs, Caller, DirEntry, FsError, Inode, ListingCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +51,8 @@ if TYPE_CHECKING:
     from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.inodes import Directory
     from sigfs.vfs.listings import Kept
-    from sigfs.vfs.types import Caller, FileHandle, Notifier, SetAttr
+    from sigfs.vfs.locks import LockOwner
+    from sigfs.vfs.types import FileHandle, Notifier, SetAttr
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +119,8 @@ class Operations(OpenFiles):
 
     A request raises ``FsError``, or the ``OSError`` of the disk below. An inode that the kernel does not hold is
     ESTALE; a directory request on something else is ENOTDIR; every change of a virtual directory or of its entries
-    is EPERM; every change at all is EROFS in a read-only mount. A name is one component: never empty, ".", ".." or
-    with "/" or NUL in it (EINVAL).
+    but mkdir, rmdir and rename is EPERM; every change at all is EROFS in a read-only mount. A name is one component:
+    never empty, ".", ".." or with "/" or NUL in it (EINVAL).
 
     ``caller`` is who asks (None: this process): what a server that runs as root changes for somebody else, the disk
     below lets it do as that user only (``credentials``).
@@ -155,6 +161,7 @@ class Operations(OpenFiles):
         self._watch_status: Callable[[], Mapping[str, object]] = dict
         self._hears_of_jobs: Callable[[], bool] = _never
         self._read_only = read_only
+        self._this_process = Caller(os.geteuid(), os.getegid(), os.getpid())
         self._entry_timeout_s = entry_timeout_s
         self._attr_timeout_s = attr_timeout_s
         self._notifier: Notifier = _NobodyToTell()
@@ -170,6 +177,10 @@ class Operations(OpenFiles):
         self._trusts_times = trusts_times
         self._backing = Backing(workspace, self._inodes)
         self._inodes.on_drop = self._dropped
+        self._statepoints = StatePointFiles(workspace, self._inodes, self._backing)
+        self._changes = Changes(
+            tree, index, workspace, self._inodes, self._backing, self._statepoints, self._take, self._tell_changed
+        )
         self._directories: dict[FileHandle, _OpenDirectory] = {}  # an entry dies with releasedir
         self._below = Recent(self._look_below)
         found = self._below.get().status
@@ -228,10 +239,15 @@ class Operations(OpenFiles):
         Args:
             known_only: as in ``Index.apply``.
 
-        Any thread may call it that holds no lock which a notifier may take; the notifier only queues (I6).
+        Any thread may call it that holds no lock which a notifier may take; the notifier only queues (I6). It waits
+        while a request changes a job.
 
         Complexity: that of ``Index.apply`` and of ``Invalidation.after``.
         """
+        with self._changes.lock:
+            self._take(self._changes.as_they_are(changes), known_only=known_only)
+
+    def _take(self, changes: Sequence[Change], *, known_only: bool = False) -> None:
         delta = self._index.apply(changes, known_only=known_only)
         if not delta.jobs:
             return
@@ -283,11 +299,12 @@ class Operations(OpenFiles):
             "jobs": len(self._index),
             "notifications": self._notifications,
             "full_passes": self._invalidation.full_passes,
+            "new_directories": len(self._changes),
         }
 
     # Names
 
-    def lookup(self, parent: Inode, name: str, caller: Caller) -> Attrs | None:  # noqa: ARG002 - the interface's
+    def lookup(self, parent: Inode, name: str, caller: Caller) -> Attrs | None:
         """Find *name* in directory *parent* and take one kernel reference to it.
 
         None is an answer, not an error: there is no such name, and no reference was taken.
@@ -298,7 +315,12 @@ class Operations(OpenFiles):
         _check_name(name)
         node = self._directory(parent)
         if isinstance(node, TreeDirectory):
-            return self._lookup_in_tree(node, name)
+            return self._lookup_in_tree(node, name, caller)
+        if name == STATEPOINT_FILE:
+            if self._statepoints.is_hidden(node, name, caller):
+                return None
+            if (scratch := self._statepoints.awaited(node, name, caller)) is not None:
+                return self._scratch_attrs(scratch)
         events = self._events_in(parent)
         try:
             directory = self._backing.directory(node)
@@ -378,7 +400,11 @@ class Operations(OpenFiles):
         return self._made(parent, directory, name, latest)
 
     def mkdir(self, parent: Inode, name: str, mode: int, caller: Caller) -> Attrs:
-        """Make a directory, and take one reference to it."""
+        """Make a directory, and take one reference to it. In a virtual directory: see ``Changes.mkdir``."""
+        _check_name(name)
+        node = self._directory(parent)
+        if isinstance(node, TreeDirectory):
+            return self._mkdir_in_tree(node, name, mode, caller)
         directory = self._changeable(parent, name)
         mode = attributes.creation_mode(directory, mode, caller)
         latest = self._inodes.last
@@ -423,7 +449,14 @@ class Operations(OpenFiles):
         self._inodes.removed(parent, name, found, removed)
 
     def rmdir(self, parent: Inode, name: str, caller: Caller | None = None) -> None:
-        """Remove an empty directory. A job directory is an entry of a virtual one: EPERM."""
+        """Remove an empty directory. In a virtual directory: see ``Changes.rmdir``."""
+        _check_name(name)
+        node = self._directory(parent)
+        if isinstance(node, TreeDirectory):
+            self._require_writable()
+            with _bounded():
+                self._changes.rmdir(node, name, caller or self._this_process)
+            return
         directory = self._changeable(parent, name)
         removed = _entry(directory, name)
         before = os.fstat(removed.fd)
@@ -442,6 +475,9 @@ class Operations(OpenFiles):
     ) -> None:
         """Rename within a job directory or between two. A directory that is moved keeps its inode.
 
+        Between virtual directories: see ``Changes.rename``. In place of the state point file of a job made here
+        another one is let go: see ``statepoints``.
+
         Args:
             flags: RENAME_NOREPLACE or RENAME_EXCHANGE.
 
@@ -449,10 +485,24 @@ class Operations(OpenFiles):
             FsError: EINVAL for another flag.
             OSError: as the disk below answers; EXDEV where two jobs are on different disks.
         """
-        old_directory = self._changeable(old_parent, old_name)
-        new_directory = self._changeable(new_parent, new_name)
         if flags & ~(syscalls.RENAME_NOREPLACE | syscalls.RENAME_EXCHANGE):
             raise FsError(errno.EINVAL)
+        _check_name(old_name)
+        _check_name(new_name)
+        source, target = self._directory(old_parent), self._directory(new_parent)
+        if isinstance(source, TreeDirectory) and isinstance(target, TreeDirectory):
+            self._require_writable()
+            self._absent.discard((new_parent, new_name))  # lest the kernel is told to drop what it moves there
+            with _bounded():
+                self._changes.rename(source, old_name, target, new_name, flags, caller or self._this_process)
+            return
+        old_directory = self._changeable(old_parent, old_name)
+        new_directory = self._changeable(new_parent, new_name)
+        keeps = self._is_kept(target, new_name) or (
+            flags == syscalls.RENAME_EXCHANGE and self._is_kept(source, old_name)
+        )
+        if keeps and self._rename_to_kept(old_parent, old_name, new_parent, new_name, flags, caller):
+            return
         moved = os.stat(old_name, dir_fd=old_directory.fd, follow_symlinks=False)
         try:
             replaced = _entry(new_directory, new_name)
@@ -523,6 +573,9 @@ class Operations(OpenFiles):
 
         Not atomic: if a later part fails, earlier parts (size, owner, mode, times) have been made.
 
+        A virtual directory has none of its own. To one that was made in this mount programs that copy trees may give
+        what they like, without effect.
+
         Args:
             wait: whether this may wait until another process gives up its lease of a file whose size is to change.
 
@@ -530,9 +583,14 @@ class Operations(OpenFiles):
             BlockingIOError: it would have to wait. Nothing has been done.
         """
         node = self._inodes.get(inode)
+        if self._is_no_matter(node):
+            return self.getattr(inode)
         self._may_change(node)
         assert not isinstance(node, TreeDirectory)
         file = None if handle is None else self._files.get(handle)
+        if changes.size is not None and isinstance(node, File) and (job := self._statepoints.job_of(node)) is not None:
+            self._statepoints.resize(job, changes.size, caller)
+            changes = replace(changes, size=None)
         if file is not None and file.node is node:
             target = file.descriptor
             attributes.change(target, changes, caller, target.fd if file.writable else None)
@@ -585,6 +643,8 @@ class Operations(OpenFiles):
     def setxattr(self, inode: Inode, name: str, value: bytes, flags: int, caller: Caller | None = None) -> None:
         """Set an extended attribute. *flags*: XATTR_CREATE or XATTR_REPLACE."""
         node = self._inodes.get(inode)
+        if self._is_no_matter(node) and name.startswith("system.posix_acl_"):
+            return
         self._may_change(node)
         assert not isinstance(node, TreeDirectory)
         target = self._backing.node(node)
@@ -594,6 +654,8 @@ class Operations(OpenFiles):
     def removexattr(self, inode: Inode, name: str, caller: Caller | None = None) -> None:
         """Remove an extended attribute; ENODATA if there is none."""
         node = self._inodes.get(inode)
+        if self._is_no_matter(node) and name.startswith("system.posix_acl_"):
+            return
         self._may_change(node)
         assert not isinstance(node, TreeDirectory)
         target = self._backing.node(node)
@@ -621,12 +683,19 @@ class Operations(OpenFiles):
             raise FsError(errno.ELOOP if node.kind == stat.S_IFLNK else errno.ENXIO)
         if self._read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
             raise FsError(errno.EROFS)
-        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+        writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if writes and not self._statepoints.is_scratch(node):
+            if (job := self._statepoints.job_of(node)) is not None:
+                # After ESTALE the kernel looks the name up again, and opens what it finds then.
+                self._statepoints.await_opening(job, flags, caller)
+                raise FsError(errno.ESTALE)
             self._require_name(node)
         source = self._backing.node(node)
         with as_caller(caller if flags & os.O_TRUNC else None):  # who, unless it is root, takes set-id bits away
             descriptor = Descriptor(os.open(source.path, flags & _OPEN_FLAGS | (0 if wait else os.O_NONBLOCK)))
-        return self._opened(node, descriptor, flags)
+        handle = self._opened(node, descriptor, flags)
+        self._statepoints.opened(node)
+        return handle
 
     def create(
         self, parent: Inode, name: str, mode: int, flags: int, caller: Caller, *, wait: bool = True
@@ -643,6 +712,9 @@ class Operations(OpenFiles):
         """
         directory = self._changeable(parent, name)
         mode = attributes.creation_mode(directory, stat.S_IMODE(mode), caller)
+        node = self._directory(parent)
+        if isinstance(node, DiskDirectory) and self._statepoints.is_kept(node, name):
+            return self._create_scratch(node, flags, mode, caller)
         latest = self._inodes.last
         how = flags & _OPEN_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
@@ -680,11 +752,12 @@ class Operations(OpenFiles):
 
     # Directories
 
-    def opendir(self, inode: Inode) -> FileHandle:
+    def opendir(self, inode: Inode, caller: Caller | None = None) -> FileHandle:
         """Open a directory; EACCES and the like are reported here."""
         node = self._directory(inode)
         descriptor = None
         if isinstance(node, DiskDirectory):
+            self._statepoints.show(node, caller)
             directory = self._backing.directory(node)
             descriptor = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd))
         stamp = self._listing_stamp(node, descriptor)
@@ -750,10 +823,102 @@ class Operations(OpenFiles):
         except KeyError:
             raise FsError(errno.EBADF) from None
 
-    def _may_change(self, node: Directory | File) -> None:
+    def flush(self, handle: FileHandle, owner: LockOwner | None = None) -> bool:
+        """As ``OpenFiles.flush``.
+
+        Raises:
+            FsError: EPERM if what was written in place of the state point file of a job made here is no state point.
+        """
+        ended = super().flush(handle, owner)
+        file = self._file(handle)
+        if file.writable:
+            self._statepoints.judge(file.node)
+        return ended
+
+    def release(self, handle: FileHandle) -> bool:
+        """As ``OpenFiles.release``."""
+        file = self._file(handle)
+        try:
+            return super().release(handle)
+        finally:
+            self._statepoints.closed(file.node)
+
+    def _is_no_matter(self, node: Directory | File) -> bool:
+        """Tell whether *node* is a virtual directory that was made here, whose attributes those who copy may set."""
+        return isinstance(node, TreeDirectory) and not self._read_only and self._changes.was_made(node.place)
+
+    def _require_writable(self) -> None:
         if self._read_only:
             raise FsError(errno.EROFS)
-        # Later mkdir, rename and rmdir in virtual directories will make, migrate and remove jobs.
+
+    def _mkdir_in_tree(self, parent: TreeDirectory, name: str, mode: int, caller: Caller) -> Attrs:
+        self._require_writable()
+        self._bring_documents(parent, name)
+        self._absent.discard((parent.inode, name))
+        with _bounded():
+            self._changes.mkdir(parent, name, mode, caller)
+        attrs = self._lookup_in_tree(parent, name, caller)
+        if attrs is None:  # removed again by others
+            raise FsError(errno.ENOENT)
+        return attrs
+
+    def _is_kept(self, node: Directory, name: str) -> bool:
+        return isinstance(node, DiskDirectory) and self._statepoints.is_kept(node, name)
+
+    def _create_scratch(self, parent: DiskDirectory, flags: int, mode: int, caller: Caller) -> tuple[Attrs, FileHandle]:
+        node = self._statepoints.create(parent, flags, mode, caller)
+        try:
+            source = self._backing.node(node)
+            descriptor = Descriptor(os.open(source.path, flags & _OPEN_FLAGS & ~os.O_TRUNC))
+        except BaseException:
+            self._inodes.forget(node.inode, 1)
+            raise
+        return self._scratch_attrs(node), self._opened(node, descriptor, flags)
+
+    def _scratch_attrs(self, node: File) -> Attrs:
+        return Attrs(node.inode, self._backing.stat(node), 0.0, self._attr_timeout_s)
+
+    def _rename_to_kept(
+        self,
+        old_parent: Inode,
+        old_name: str,
+        new_parent: Inode,
+        new_name: str,
+        flags: int,
+        caller: Caller | None,
+    ) -> bool:
+        """Let go of a file that is to take the place of the state point file of a job made here.
+
+        Returns:
+            Whether that is done. Otherwise the file is that job's own: it may be renamed.
+
+        Raises:
+            FsError: EPERM if it is no state point.
+        """
+        job = self._directory(new_parent)
+        if flags or not isinstance(job, DiskDirectory) or job.job is None:
+            raise FsError(errno.EPERM)
+        directory = self._changeable(old_parent, old_name)
+        try:
+            fd = Descriptor(os.open(old_name, READ_FLAGS, dir_fd=directory.fd))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise
+            raise FsError(errno.EPERM) from error
+        found = self._statepoints.id_in(fd.fd)
+        if found is None:
+            raise FsError(errno.EPERM)
+        if found == job.job:
+            return False
+        self.unlink(old_parent, old_name, caller)
+        self._statepoints.let_go(job.job, found)
+        self._statepoints.show(job, None)
+        # The kernel takes the name for that of the file which is gone.
+        self._tell([(new_parent, new_name)])
+        return True
+
+    def _may_change(self, node: Directory | File) -> None:
+        self._require_writable()
         if isinstance(node, TreeDirectory):
             raise FsError(errno.EPERM)
 
@@ -861,16 +1026,20 @@ class Operations(OpenFiles):
             self._notifier.invalidate_inode(inode)
             self._notifications += 1
 
-    def _lookup_in_tree(self, parent: TreeDirectory, name: str) -> Attrs | None:
+    def _lookup_in_tree(self, parent: TreeDirectory, name: str, caller: Caller) -> Attrs | None:
         reads_documents = self._bring_documents(parent, name)
         with _bounded(), self._index.reading() as table:
             generation = table.generation
             found = self._tree.find(parent.place, name, table)
-        if found is None:
-            if self._can_notify and not reads_documents:
+            child, branch = (None, None) if found is None else (found.node, found.branch)
+        if child is None:
+            place = self._changes.find(parent.place, name, caller)
+            if place is not None:
+                directory = self._inodes.tree_directory(parent, name, place)
+                return self._tree_attrs(directory)._replace(entry_timeout_s=0.0)
+            if self._can_notify and not reads_documents and not self._changes.has_vanished(parent.place, name):
                 self._may_be_kept_absent((parent.inode, name), generation)
             return None
-        child, branch = found.node, found.branch
         if isinstance(child, JobNode):
             events = self._events_in(WORKSPACE)
             disk = self._job_stat(child.id)
@@ -989,7 +1158,9 @@ class Operations(OpenFiles):
         if isinstance(directory.node, TreeDirectory):
             self._bring_documents(directory.node)
             with _bounded(), self._index.reading() as table:
-                return Listing(self._tree.names(directory.node.place, table))
+                place = directory.node.place
+                more = list(self._changes.names(place, table))
+                return Listing(itertools.chain(self._tree.names(place, table), more))
         assert directory.descriptor is not None
         # A descriptor of its own: a reading position is shared by all that share a descriptor.
         own = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.descriptor.fd))

@@ -158,7 +158,13 @@ class PathOperations:
     def open(self, path: str, flags: int, caller: Caller | None = None) -> FileHandle:
         """Open an existing file; ``release`` it when done."""
         who = caller or this_process()
-        with self._node(path, who) as inode:
+        try:
+            with self._node(path, who) as inode:
+                return self.operations.open(inode, flags, who)
+        except FsError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        with self._node(path, who) as inode:  # as the kernel does: look again
             return self.operations.open(inode, flags, who)
 
     def create(self, path: str, mode: int, flags: int, caller: Caller | None = None) -> tuple[Attrs, FileHandle]:
@@ -171,7 +177,7 @@ class PathOperations:
     def opendir(self, path: str, caller: Caller | None = None) -> FileHandle:
         """Open a directory; ``releasedir`` it when done."""
         with self._node(path, caller) as inode:
-            return self.operations.opendir(inode)
+            return self.operations.opendir(inode, caller or this_process())
 
     def statfs(self, path: str, caller: Caller | None = None) -> os.statvfs_result:
         """Give the facts of the file system below."""

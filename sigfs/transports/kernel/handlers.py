@@ -394,7 +394,7 @@ class Handlers:
 
     def opendir(self, request: Header, body: memoryview) -> None:
         del body
-        handle = self._operations.opendir(request.node)
+        handle = self._operations.opendir(request.node, self._caller(request))
         flags = _LISTING_FLAGS[self._operations.listing_cache(handle)]
         if not self._device.reply(request.unique, p.OPEN_OUT.pack(handle, flags, 0)):
             self._operations.releasedir(handle)

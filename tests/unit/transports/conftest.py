@@ -253,7 +253,7 @@ class PassThroughOperations:
         self.calls.append(("fsync", handle, datasync))
         (os.fdatasync if datasync else os.fsync)(self.fds[handle])
 
-    def opendir(self, inode: Inode) -> FileHandle:
+    def opendir(self, inode: Inode, caller: Caller | None = None) -> FileHandle:
         self._hang()
         return self._handle(os.open(self.paths[inode], os.O_RDONLY | os.O_DIRECTORY), inode)
 

@@ -107,18 +107,16 @@ def test_one_job_at_two_paths_is_two_directories_but_its_file_is_one(world):
     assert world.at(f".jobs/{world.job_id(1)}/data") == file
 
 
-def test_every_change_of_a_virtual_directory_is_refused(world, failure):
+def test_a_change_of_a_virtual_directory_that_says_nothing_of_jobs_is_refused(world, failure):
     ops, caller, virtual, job = world.operations, world.caller, world.at("foo"), world.job(1)
     file = world.write_file(job, "file")
-    assert failure(ops.mkdir, virtual, "9", 0o777, caller) == errno.EPERM
     assert failure(ops.mknod, virtual, "9", stat.S_IFREG | 0o644, 0, caller) == errno.EPERM
     assert failure(ops.create, virtual, "9", 0o644, os.O_RDWR, caller) == errno.EPERM
     assert failure(ops.symlink, virtual, "9", "target", caller) == errno.EPERM
     assert failure(ops.link, file, virtual, "9") == errno.EPERM
     assert failure(ops.unlink, virtual, "1") == errno.EPERM
-    assert failure(ops.rmdir, virtual, "1") == errno.EPERM
-    assert failure(ops.rmdir, ROOT, "foo") == errno.EPERM
-    assert failure(ops.rename, virtual, "1", virtual, "3") == errno.EPERM
+    assert failure(ops.rename, ROOT, "foo", ROOT, "bar") == errno.EPERM
+    assert failure(ops.rename, virtual, "1", virtual, "2", RENAME_EXCHANGE) == errno.EPERM
     assert failure(ops.rename, virtual, "1", job, "in") == errno.EPERM
     assert failure(ops.rename, job, "file", virtual, "out") == errno.EPERM
     assert failure(ops.rename, job, "file", virtual, "1", RENAME_EXCHANGE) == errno.EPERM
