@@ -26,6 +26,7 @@ from sigfs.index.crawl import crawl, new_and_gone, revalidate
 from sigfs.index.store import Store
 from sigfs.model.project import Project, get_project
 from sigfs.model.types import UNKNOWN
+from sigfs.mount.misnamed import Misnamed
 from sigfs.mount.signals import Signals, Stopped
 from sigfs.query import needs_documents
 from sigfs.query.expr import EVERYTHING, Expr, Space
@@ -40,7 +41,7 @@ from sigfs.watch.sources import file_system_type, is_remote
 
 if TYPE_CHECKING:
     from sigfs.index import Table
-    from sigfs.model.types import Findings
+    from sigfs.model.types import Findings, JobId
     from sigfs.model.workspace import Workspace
     from sigfs.transports.base import Transport
     from sigfs.tree import Layout
@@ -181,7 +182,15 @@ def _serve(
         if progress is not None:
             progress(done, total)
 
-    watcher = WorkspaceWatcher(workspace, operations.apply, index.ids, documents=documents, revalidate=compare)
+    watcher = WorkspaceWatcher(
+        workspace,
+        operations.apply,
+        index.ids,
+        documents=documents,
+        revalidate=compare,
+        finish=None if options.read_only else workspace.finish,
+    )
+    misnamed = Misnamed(index, workspace, watcher.look_at)
     operations.attach_documents(watcher.now)
     operations.attach_status(watcher.status)
     operations.attach_events(lambda: watcher.mode != "polling")
@@ -191,7 +200,7 @@ def _serve(
     try:
         kind = load(options.transport)
         watcher.open()
-        pending = _catch_up(index, workspace, documents, on_progress, is_new=kept is None)
+        pending, new = _catch_up(index, workspace, documents, on_progress, is_new=kept is None)
         gc.freeze()
         gc.enable()
         transport = kind(_spec(options, project))
@@ -204,6 +213,7 @@ def _serve(
         signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         store.attach(index)
         watcher.start()
+        misnamed.start(new)
         log.info("%s is mounted on %s by %s", project.root, options.mountpoint, options.transport)
         with index.reading() as table:
             made = report(project, tree, table, pending, watcher.mode)
@@ -211,6 +221,7 @@ def _serve(
         transport.serve(operations)
         log.info("%s is unmounted", options.mountpoint)
     finally:
+        misnamed.stop()
         watcher.stop()
         if coherence is not None:
             coherence.close()
@@ -236,12 +247,17 @@ def _follow(options: MountOptions, operations: Operations, notifier: Repeating) 
 
 def _catch_up(
     index: Index, workspace: Workspace, documents: bool, progress: Callable[[int, int], None], *, is_new: bool
-) -> int:
-    """Have all jobs that there are, and if they matter their documents, in *index*; give how many are pending."""
+) -> tuple[int, list[JobId]]:
+    """Have all jobs that there are, and if they matter their documents, in *index*.
+
+    Returns:
+        How many directories are pending, and the jobs that were read now.
+    """
     stamp = workspace.stamp()
     if is_new:
         index.documents = documents
         pending = index.load(crawl(workspace, documents=documents, progress=progress))
+        new = index.ids()
     else:
         if documents:
             with index.reading() as table:
@@ -249,13 +265,14 @@ def _catch_up(
             found = revalidate(workspace, known, documents=True, progress=progress)
             index.documents = True
         elif stamp != UNKNOWN and stamp == index.listed:
-            return 0
+            return 0, []
         else:
             found = new_and_gone(workspace, index.ids())
         index.apply(found.changes)
         pending = found.pending
+        new = [change.id for change in found.changes if change.record is not None]
     index.listed = UNKNOWN if pending else stamp
-    return len(pending)
+    return len(pending), new
 
 
 def _raise_limits() -> None:

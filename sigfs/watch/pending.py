@@ -54,6 +54,11 @@ class PendingJobs:
     def __iter__(self) -> Iterator[JobId]:
         return iter(self._jobs)
 
+    def age_s(self, job: JobId, now_s: float) -> float:
+        """Tell how long *job* has waited; 0 if it does not."""
+        waiting = self._jobs.get(job)
+        return 0.0 if waiting is None else now_s - waiting.since_s
+
     def add(self, job: JobId, *, told: bool, now_s: float) -> None:
         """Wait for *job*, which must not wait already. O(log n).
 

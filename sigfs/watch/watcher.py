@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import InvalidStatePoint
@@ -89,6 +90,9 @@ QUIET_S: Final = 0.0005
 BUSY_PAUSE_S: Final = 0.002
 """... in which a pause gathers events, and lets directories be filled before they are looked at."""
 
+FINISH_S: Final = 2.0
+"""How long a directory may have the state point of another name before whoever migrates it is taken to be dead."""
+
 LONGEST_PAUSE: Final = 4
 """A storm that lasts makes the pause up to this many times as long."""
 
@@ -112,6 +116,7 @@ class WorkspaceWatcher:
         revalidate: compares the workspace, with documents or without, with what the receiver knows; called from a
             thread of the watcher, one call at a time. It should call ``progress`` now and then, which ends it when
             the watcher is stopped. None: lists are compared only, and with documents every job is read again.
+        finish: completes a migration that somebody has left half done, as ``Workspace.finish``. None: nobody does.
     """
 
     def __init__(
@@ -122,8 +127,11 @@ class WorkspaceWatcher:
         *,
         documents: bool = False,
         revalidate: Callable[[bool], Findings] | None = None,
+        finish: Callable[[JobId], bool] | None = None,
     ) -> None:
         self._workspace = workspace
+        self._finish = finish
+        self._suspects: SimpleQueue[JobId] = SimpleQueue()  # put there by any thread, to be looked at
         self._on_changes = on_changes
         self._known = known
         self._comparisons = Comparisons(revalidate, self._wake)
@@ -245,6 +253,11 @@ class WorkspaceWatcher:
         """Ask for a comparison of everything with what is known; returns at once."""
         self._comparisons.ask()
 
+    def look_at(self, job: JobId) -> None:
+        """Have a job looked at that may not be what its name says; returns at once."""
+        self._suspects.put(job)
+        self._wake()
+
     def progress(self, done: int, total: int) -> None:  # noqa: ARG002 - the signature of a progress function
         """Let a comparison that *revalidate* makes go on.
 
@@ -333,6 +346,8 @@ class WorkspaceWatcher:
             self._compare()
         for job in self._pending.due(now_s):
             self._touched.setdefault(job, LOOK)
+        while not self._suspects.empty():
+            self._touched.setdefault(self._suspects.get(), LOOK)
         self._look_at_touched()
         self._tell_found()
 
@@ -518,6 +533,7 @@ class WorkspaceWatcher:
         try:
             records, pending = self._read(jobs, documents)
             awaited = [job for job in (*pending, *self._misnamed(records, jobs)) if self._await(job)]
+            awaited += [job for job in self._misnamed(records, jobs) if self._finished(job)]
             if awaited:
                 # First the watch, then another look, so that the state point cannot come in between.
                 more, _ = self._read(awaited, documents)
@@ -552,6 +568,19 @@ class WorkspaceWatcher:
             for job, record in records.items()
             if (looks[job] != DOCUMENT or job in self._pending) and not _is_own(record, function)
         }
+
+    def _finished(self, job: JobId) -> bool:
+        """Complete the migration to *job*, if that has been waited for in vain; whether that was done."""
+        if self._finish is None or self._pending.age_s(job, time.monotonic()) < FINISH_S:
+            return False
+        try:
+            done = self._finish(job)
+        except OSError as error:
+            log.debug("%s cannot be completed: %s", job, error)
+            return False
+        if done:
+            log.info("the migration to %s, left half done, is complete", job)
+        return done
 
     def _await(self, job: JobId) -> bool:
         """Look at *job* again later; whether it has not been awaited before."""

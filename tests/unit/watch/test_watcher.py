@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sigfs.model.statepoint import statepoint_id
-from sigfs.model.types import JobId
+from sigfs.model.types import Change, JobId
 from sigfs.model.workspace import Workspace
 from sigfs.watch import WorkspaceWatcher, inotify, watcher
 from tests.support.wait import wait_until
@@ -413,3 +413,35 @@ def test_nothing_is_left_open(workspace: Workspace, receiver: Receiver) -> None:
     wait_until(lambda: len(made._pending) == 1)
     made.stop()
     assert descriptors() == before
+
+
+def half_migrate(workspace: Workspace, old: dict[str, object], new: dict[str, object]) -> tuple[JobId, JobId]:
+    """Leave a job as a process that was killed between the steps of a migration does."""
+    old_id, new_id = workspace.create(old), statepoint_id(new)
+    with open(os.path.join(workspace.path, old_id, "._sigfs_0"), "w", encoding="utf-8") as file:
+        json.dump(new, file)
+    os.rename(os.path.join(workspace.path, old_id), os.path.join(workspace.path, new_id))
+    return old_id, new_id
+
+
+@pytest.mark.parametrize("when", ["before", "while watching"])
+def test_a_migration_that_was_left_half_done_is_completed(
+    workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(watcher, "FINISH_S", 0.05)
+    made = WorkspaceWatcher(workspace, receiver, receiver.known, finish=workspace.finish)
+    if when == "before":
+        old, new = half_migrate(workspace, {"a": 1}, {"a": 2})
+        receiver([Change(new, workspace.read(new))])
+        made.start()
+        made.look_at(new)
+    else:
+        made.start()
+        old, new = half_migrate(workspace, {"a": 1}, {"a": 2})
+    try:
+        wait_until(lambda: receiver.values() == [2])
+        assert receiver.known() == {new}
+        assert os.listdir(os.path.join(workspace.path, new)) == [SP_FILE]
+        assert old not in receiver.known()
+    finally:
+        made.stop()
