@@ -349,7 +349,9 @@ def _parse_column(encoding: Json, sections: _Reader, jobs: int) -> Column:
 
 
 def _permuted(numbers: array[int], order: Sequence[int], ranks: Mapping[int, int] | None) -> array[int]:
-    return numbers if ranks is None else array(numbers.typecode, map(numbers.__getitem__, order))
+    if ranks is None:  # what is behind is of jobs that are gone
+        return numbers if len(numbers) == len(order) else numbers[: len(order)]
+    return array(numbers.typecode, map(numbers.__getitem__, order))
 
 
 # Bitmaps: Roaring trusts what it is given, so what comes from a file is looked through first

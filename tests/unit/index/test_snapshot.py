@@ -54,6 +54,17 @@ def test_what_is_written_is_read_again() -> None:
     copy.check()
 
 
+@pytest.mark.parametrize("jobs", [0, 60])
+def test_a_job_that_came_and_went_leaves_nothing(jobs: int) -> None:
+    index = Index(a_table(jobs) if jobs else None)
+    new = job_id({"new": 1})
+    index.apply([Change(new, Record(new, {"new": 1}, {"n": 1}))])
+    index.apply([Change(new, None)])
+    copy, _ = parse(write(index._table))
+    assert copy.contents() == index._table.contents()
+    copy.check()
+
+
 def test_after_changes_too() -> None:
     index = Index(a_table())
     ids = index.ids()
