@@ -412,10 +412,13 @@ class Inodes:
 
     # Following what happens to names
 
-    def detach(self, node: File) -> None:
-        """Let no lookup find *node* any more: what has its number now is another file."""
+    def detach(self, node: Node) -> None:
+        """Let no lookup find *node* any more: what has its number now, or may get it, is something else."""
         with self._lock:
-            self._detach_file(node)
+            if isinstance(node, File):
+                self._detach_file(node)
+            else:
+                self._detach_directory(node)
 
     def removed(self, parent: Inode, name: str, found: os.stat_result, pin: Descriptor) -> None:
         """Follow that *name* was removed from *parent*, or replaced.

@@ -160,8 +160,6 @@ class _Walk:
 
     def _look(self, at: _At, child: Directory, table: Table) -> None:
         """Look at *child*, which hangs off *at*, and see whether to go on in it."""
-        if isinstance(child, DiskDirectory) and child.job in self._removed and child.lookups:
-            self.stale.inodes[child.inode] = None
         facts = at.facts
         if facts is not None and child.branch is not None:
             facts = at.groups.get(child.branch, facts)
@@ -172,7 +170,13 @@ class _Walk:
         except QueryTooCostly:
             self._tell_all(child)
             return
-        if isinstance(child, TreeDirectory):
+        if isinstance(child, DiskDirectory):
+            if child.job in self._removed:
+                # A directory that is made in its place may get its number.
+                self._inodes.detach(child)
+                if child.lookups:
+                    self.stale.inodes[child.inode] = None
+        else:
             if facts is not None and child.branch is None and isinstance(child.place, QueryNode):
                 term = child.place.terms[-1]
                 facts = [each for each in facts if _holds(each, term)]
