@@ -43,7 +43,11 @@ class Descriptor:
         self.fd = fd
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        try:
+            os.close(self.fd)
+        except OSError as error:  # it is closed all the same; whoever wrote has been told by flush
+            if error.errno == errno.EBADF:
+                raise
 
     @property
     def path(self) -> str:

@@ -13,6 +13,7 @@ Test = TypeVar("Test", bound=Callable[..., object])
 
 _NO_FLAGS = "libfuse 2 has no rename flags: EINVAL"
 _NO_FALLOCATE = "the binding does not hand on fallocate(2): EOPNOTSUPP"
+_NO_SHIFTING = "the kernel refuses FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE for FUSE: EOPNOTSUPP"
 _NO_HOLES = "libfuse 2 has no LSEEK: the kernel shows a file without holes"
 _EARLY_UMASK = "libfuse 2 leaves the umask to the kernel, which knows no default ACL of ours"
 _OWN_LOCKS = "the binding has no locks: they are the kernel's, for this mount"
@@ -25,12 +26,13 @@ _NAMELESS = "the high-level interface finds a file by its path, and this one has
 LIMITS: dict[str, dict[str, str]] = {
     "plain": {},
     "direct": {},
-    "kernel": {},
+    "kernel": {"collapse and insert": _NO_SHIFTING},
     "llfuse": {
         "rename flags": _NO_FLAGS,
         "unnamed files": _NO_UNNAMED,
         "birth time": _NO_BIRTH,
         "fallocate": _NO_FALLOCATE,
+        "collapse and insert": _NO_SHIFTING,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,
         "locks below": _OWN_LOCKS,
@@ -43,6 +45,7 @@ LIMITS: dict[str, dict[str, str]] = {
         "unnamed files": _NO_UNNAMED,
         "birth time": _NO_BIRTH,
         "fallocate": _NO_FALLOCATE,
+        "collapse and insert": _NO_SHIFTING,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,
         "locks below": _OWN_LOCKS,
