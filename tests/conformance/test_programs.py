@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -180,3 +181,189 @@ def test_many_small_files_written_at_once_are_all_right(here: Place) -> None:
     for name in os.listdir(here.below):
         with open(os.path.join(here.below, name), encoding="utf-8") as file:
             assert file.read() == here.path(name)
+
+
+def test_rsync_and_tar_keep_links_attributes_acls_and_holes(here: Place) -> None:
+    source = os.path.join(here.other, "tree")
+    make_tree(source)
+    os.setxattr(os.path.join(source, "sub", "file1"), "user.key", b"\0value\xff")
+    os.setxattr(os.path.join(source, "sub"), "user.of.directory", b"1")
+    run("setfacl", "-m", "u:4001:rw,g:4321:r", os.path.join(source, "sub", "file4"))
+    run("setfacl", "-d", "-m", "u:4001:rwx", os.path.join(source, "empty"))
+    with open(os.path.join(source, "sparse"), "wb") as file:
+        file.truncate(20 << 20)
+        file.seek(10 << 20)
+        file.write(b"data")
+    all_kept = ("rsync", "-aHAXS", "--numeric-ids")
+    run(*all_kept, source + "/", here.path("by-rsync"))
+    assert run(*all_kept, "-cni", source + "/", here.path("by-rsync")) == ""
+    keeping = ("--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner")
+    run("tar", *keeping, "--sparse", "-cf", here.path("archive.tar"), "-C", source, ".")
+    assert os.path.getsize(here.path("archive.tar")) < 5 << 20
+    os.mkdir(here.path("by-tar"))
+    run("tar", *keeping, "-xpf", here.path("archive.tar"), "-C", here.path("by-tar"))
+    assert run(*all_kept, "-cni", source + "/", here.path("by-tar")) == ""
+    for copy in ("by-rsync", "by-tar"):
+        assert os.stat(os.path.join(here.below, copy, "sparse")).st_blocks * 512 < 1 << 20
+        assert os.getxattr(os.path.join(here.below, copy, "sub", "file1"), "user.key") == b"\0value\xff"
+        assert os.path.samefile(here.path(copy, "hard"), here.path(copy, "sub", "file4"))
+        acl = run("getfacl", "-cpn", os.path.join(here.below, copy, "sub", "file4"))
+        assert "user:4001:rw-" in acl
+
+
+MAKEFILE = """
+all: program
+program: main.o part.o
+\tcc -o $@ main.o part.o
+%.o: %.c part.h
+\tcc -c -o $@ $<
+"""
+
+
+def test_a_source_tree_is_unpacked_built_run_and_built_again_only_where_it_changed(here: Place) -> None:
+    if shutil.which("cc") is None:
+        unavailable("there is no cc")
+    source = os.path.join(here.other_below, "source")
+    os.mkdir(source)
+    texts = {
+        "Makefile": MAKEFILE,
+        "part.h": "int part(void);\n",
+        "part.c": '#include "part.h"\nint part(void) { return 42; }\n',
+        "main.c": '#include <stdio.h>\n#include "part.h"\nint main(void) { printf("%d\\n", part()); return 0; }\n',
+    }
+    for name, text in texts.items():
+        with open(os.path.join(source, name), "w", encoding="ascii") as file:
+            file.write(text)
+    run("tar", "-cf", here.path("source.tar"), "-C", os.path.dirname(source), "source")
+    run("tar", "-xf", here.path("source.tar"), "-C", here.root)
+    run("make", "-j2", cwd=here.path("source"))
+    assert run(here.path("source", "program")) == "42\n"
+    assert "Nothing to be done" in run("make", cwd=here.path("source"))
+    with open(here.path("source", "part.c"), "a", encoding="ascii") as file:
+        file.write("\n")
+    os.utime(here.path("source", "part.c"), (2_000_000_000, 2_000_000_000))
+    built = run("make", cwd=here.path("source"))
+    assert "part.c" in built
+    assert "main.c" not in built
+
+
+def test_a_clone_within_the_mount_is_whole_and_is_packed(here: Place) -> None:
+    def git(*words: str, cwd: str) -> str:
+        return run("git", "-c", "user.name=A", "-c", "user.email=a@b", *words, cwd=cwd)
+
+    os.mkdir(here.path("origin"))
+    git("init", "-q", ".", cwd=here.path("origin"))
+    for number in range(10):
+        with open(here.path("origin", "file"), "a", encoding="ascii") as file:
+            file.write(f"{number}\n" * 500)
+        git("add", ".", cwd=here.path("origin"))
+        git("commit", "-q", "-m", str(number), cwd=here.path("origin"))
+    for number, option in enumerate(("--no-hardlinks", "--local", "--no-local")):
+        clone = os.path.join(here.other, f"clone{number}")
+        git("clone", "-q", option, here.path("origin"), clone, cwd=here.root)
+        git("repack", "-adq", cwd=clone)
+        git("gc", "-q", "--aggressive", "--prune=now", cwd=clone)
+        git("fsck", "--full", "--strict", cwd=clone)
+        assert git("status", "--porcelain", cwd=clone) == ""
+        assert len(git("log", "--format=%h", cwd=clone).split()) == 10
+
+
+def _save_in_place_with_backup(path: str, text: str) -> None:
+    """Do what vim does by default: a swap file, the old file as a backup, a new one, and the backup goes."""
+    swap = os.open(os.path.join(os.path.dirname(path), ".file.swp"), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(swap, bytes(4096))
+    os.fsync(swap)
+    mode = os.stat(path).st_mode & 0o7777
+    os.rename(path, path + "~")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(fd, text.encode())
+    os.fsync(fd)
+    os.fchmod(fd, mode)
+    os.close(fd)
+    os.unlink(path + "~")
+    os.close(swap)
+    os.unlink(os.path.join(os.path.dirname(path), ".file.swp"))
+
+
+def _save_by_renaming(path: str, text: str) -> None:
+    with open(path + ".new", "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        os.fchmod(file.fileno(), os.stat(path).st_mode & 0o7777)
+    os.replace(path + ".new", path)
+
+
+def _save_with_an_editor(path: str, text: str) -> None:
+    run("vim", "-u", "NONE", "-i", "NONE", "-es", "-c", f"%d|put ='{text.strip()}'|1d|wq", path)
+
+
+@pytest.mark.parametrize("save", [_save_in_place_with_backup, _save_by_renaming, _save_with_an_editor])
+def test_a_file_that_an_editor_saves_is_the_new_one_and_nothing_else_is_left(
+    here: Place, save: Callable[[str, str], None]
+) -> None:
+    if save is _save_with_an_editor and shutil.which("vim") is None:
+        pytest.skip("there is no vim")
+    path = here.path("file")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("text 0\n")
+    os.chmod(path, 0o640)
+    with open(path, "rb") as before:
+        for number in range(1, 4):
+            save(path, f"text {number}\n")
+            with open(path, encoding="ascii") as file:
+                assert file.read() == f"text {number}\n"
+        assert before.read() in {b"text 0\n", b"text 3\n"}  # the one it opened, or the same one written anew
+    assert os.listdir(here.below) == ["file"]
+    assert os.stat(os.path.join(here.below, "file")).st_mode & 0o7777 == 0o640
+
+
+def test_dd_writes_through_caches_and_in_place(here: Place) -> None:
+    run("dd", "if=/dev/urandom", f"of={here.path('file')}", "bs=64K", "count=20", "conv=fsync")
+    run("dd", f"if={here.path('file')}", f"of={here.path('copy')}", "bs=4K", "oflag=sync", "conv=sparse,fdatasync")
+    run("dd", f"if={here.path('file')}", f"of={here.path('direct')}", "bs=64K", "iflag=direct", "oflag=direct")
+    run("cmp", here.path("file"), os.path.join(here.below, "copy"))
+    run("cmp", here.path("file"), os.path.join(here.below, "direct"))
+    run("dd", "if=/dev/zero", f"of={here.path('file')}", "bs=1K", "seek=3", "count=2", "conv=notrunc")
+    with open(os.path.join(here.below, "file"), "rb") as file:
+        data = file.read()
+    assert len(data) == 20 * 65536
+    assert data[3072:5120] == bytes(2048)
+
+
+SWMR_WRITER = """
+import sys
+import h5py
+with h5py.File(sys.argv[1], "w", libver="latest") as file:
+    data = file.create_dataset("x", (0,), maxshape=(None,), chunks=(100,), dtype="i8")
+    file.swmr_mode = True
+    print(flush=True)
+    for number in range(50):
+        data.resize((100 * (number + 1),))
+        data[100 * number :] = number
+        data.flush()
+"""
+
+
+def test_hdf5_readers_follow_one_writer_and_locks_keep_a_second_one_out(here: Place) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = here.path("data.h5")
+    with subprocess.Popen([sys.executable, "-c", SWMR_WRITER, path], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with h5py.File(path, "r", libver="latest", swmr=True) as file:
+            ended = False
+            while not ended:
+                ended = writer.poll() is not None
+                file["x"].refresh()
+                seen = file["x"][:]
+                assert all(seen[start] == start // 100 for start in range(0, len(seen) // 100 * 100, 100))
+            assert file["x"].shape == (5000,)
+    assert writer.returncode == 0
+    with h5py.File(path, "r+"):
+        script = "import h5py, sys\nh5py.File(sys.argv[1], 'r+')"
+        second = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
+        assert second.returncode != 0
+        assert "lock" in second.stderr
+    with h5py.File(os.path.join(here.below, "data.h5"), "r") as below:
+        assert below["x"][-1] == 49

@@ -16,6 +16,7 @@ _NO_FALLOCATE = "the binding does not hand on fallocate(2): EOPNOTSUPP"
 _NO_SHIFTING = "the kernel refuses FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE for FUSE: EOPNOTSUPP"
 _NO_HOLES = "libfuse 2 has no LSEEK: the kernel shows a file without holes"
 _EARLY_UMASK = "libfuse 2 leaves the umask to the kernel, which knows no default ACL of ours"
+_NO_ACL_CHECK = "libfuse 2 has no POSIX_ACL: the kernel checks modes, and refuses what only an entry of an ACL grants"
 _OWN_LOCKS = "the binding has no locks: they are the kernel's, for this mount"
 _ONE_THREAD = "it serves one request at a time, and that one waits"
 _NO_WRITER = "the binding does not say who writes: set-id bits always go"
@@ -35,6 +36,7 @@ LIMITS: dict[str, dict[str, str]] = {
         "collapse and insert": _NO_SHIFTING,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,
+        "access by acl": _NO_ACL_CHECK,
         "locks below": _OWN_LOCKS,
         "leases": _ONE_THREAD,
         "set-id bits for root": _NO_WRITER,
@@ -48,6 +50,7 @@ LIMITS: dict[str, dict[str, str]] = {
         "collapse and insert": _NO_SHIFTING,
         "holes": _NO_HOLES,
         "default acl": _EARLY_UMASK,
+        "access by acl": _NO_ACL_CHECK,
         "locks below": _OWN_LOCKS,
         "leases": _ONE_THREAD,
         "stat of a removed open file": _NAMELESS,
