@@ -42,6 +42,9 @@ _FEW: Final = 20_000
 _FEW_WAITING: Final = 1000
 """The values of so few jobs are picked out of those that wait, without filling the column."""
 
+_TOGETHER: Final = 4096
+"""So many values are spelled at a time: each is then cheaper, and other threads get their turn in between."""
+
 _MINUS_ZERO: Final = "-0.0"
 _NAN: Final = "NaN"
 _BEFORE_NUMBERS: Final = frozenset({"null", "false", "true"})
@@ -555,6 +558,14 @@ class Column:
             return [*map(self.values.__getitem__, self._in_order())]
         return sorted(map(self.values.__getitem__, self.codes(selection)), key=order_key)
 
+    def text_length(self) -> int:
+        """Sum the lengths of all jobs' values as JSON text, in characters. About 0.3 µs a value, whoever shares it."""
+        if (rare := self._waiting) is not None:
+            return _text_length(rare)
+        values = self.values
+        total = _text_length([values[code] for code, held in enumerate(self.one) if held >= 0])
+        return total + sum(len(_canonical(values[code])) * len(jobs) for code, jobs in self.shared.items())
+
     def _distinct_classes(self, selection: Selection) -> list[Json]:
         groups = {equality_key(self.values[code]) for code in self.codes(selection)}
         seen = set()
@@ -628,6 +639,14 @@ def _text(value: Json) -> str:
         if "{" not in text:
             return text
     return _canonical(value)
+
+
+def _text_length(values: Sequence[Json]) -> int:
+    total = 0
+    for start in range(0, len(values), _TOGETHER):
+        some = values[start : start + _TOGETHER]
+        total += len(_canonical(some)) - len(", ") * len(some)  # as many as there are commas and brackets
+    return total
 
 
 _LATE: Final = tuple(name for name in Column.__slots__ if name not in ("jobs", "_waiting", "_distinct"))
