@@ -60,6 +60,14 @@ def parse_tokens(tokens: Sequence[str]) -> Expr:
     return _parse(source, placed)
 
 
+def count_tokens(text: str) -> int:
+    """Count the tokens of *text*; 0 where its quotes have no end."""
+    try:
+        return len(_tokenize(text))
+    except QuerySyntaxError:
+        return 0
+
+
 def format_text(expr: Expr) -> str:
     """Spell *expr* as text; `parse_text` gives *expr* back.
 

@@ -2,11 +2,17 @@
 
 from sigfs.tree.facts import Branch, Facts, renames
 from sigfs.tree.inverse import Target
-from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, View, VirtualNode
+from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, SpecialNode, View, VirtualNode
+from sigfs.tree.special import PAGES, PROJECT, SPECIAL, TOP, VIEWS
 from sigfs.tree.tree import LAYOUTS, Found, Tree
 
 __all__ = [
     "LAYOUTS",
+    "PAGES",
+    "PROJECT",
+    "SPECIAL",
+    "TOP",
+    "VIEWS",
     "Branch",
     "Facts",
     "Found",
@@ -16,6 +22,7 @@ __all__ = [
     "Layout",
     "Node",
     "QueryNode",
+    "SpecialNode",
     "Target",
     "Tree",
     "View",

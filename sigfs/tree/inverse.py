@@ -22,7 +22,7 @@ from sigfs.query.path import key_name, parse_key, parse_operand, value_name
 from sigfs.query.values import flatten
 from sigfs.tree.facts import branch_of, is_job_id
 from sigfs.tree.names import may_be_shortened, shorten
-from sigfs.tree.nodes import JobsNode, KeyNode, QueryNode
+from sigfs.tree.nodes import JobsNode, KeyNode, QueryNode, SpecialNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -138,6 +138,8 @@ def _place(node: VirtualNode, name: str, table: Table) -> QueryNode | KeyNode:
             return QueryNode((*node.parent.terms, term), node.parent.pinned | {node.field}, node.parent.view)
         case JobsNode():
             raise NotInvertible(".jobs lists ids, which say nothing of state points")
+        case SpecialNode():
+            raise NotInvertible("the names in .sigfs say nothing of state points")
 
 
 def _key(node: QueryNode, name: str, table: Table) -> KeyNode:
@@ -180,7 +182,7 @@ def _term(node: KeyNode, name: str, table: Table) -> Expr:
     return term
 
 
-def _terms(node: VirtualNode) -> tuple[Expr, ...]:
+def _terms(node: QueryNode | KeyNode | JobsNode) -> tuple[Expr, ...]:
     """Give what the path says, without the view's filter."""
     query = node if isinstance(node, QueryNode) else node.parent
     return query.terms[len(query.view.terms) :]
@@ -214,7 +216,7 @@ def _say(said: _Said, term: Expr) -> None:
 
 def _settled(node: VirtualNode, name: str) -> set[Field]:
     """Give the keys that the path of a job, *name* in *node*, settles: none where that goes by ids."""
-    if isinstance(node, JobsNode) or name == ".job":
+    if isinstance(node, JobsNode | SpecialNode) or name == ".job":
         return set()
     settled = {term.field for term in _terms(node) if isinstance(term, Compare) and term.op in (Op.EQ, Op.IS)}
     if isinstance(node, KeyNode) and node.operator == "":

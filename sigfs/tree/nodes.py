@@ -6,7 +6,7 @@ A node says what has been asked for on the way to it, not what is there: that fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from sigfs.model.types import JobId
 from sigfs.query.expr import EVERYTHING, And, Expr, Field
@@ -78,5 +78,12 @@ class JobNode:
     id: JobId
 
 
-VirtualNode: TypeAlias = QueryNode | KeyNode | JobsNode
+@dataclass(frozen=True, slots=True)
+class SpecialNode:
+    """A directory that belongs to no view: ``.sigfs`` itself, ``.sigfs/find`` or ``.sigfs/views``."""
+
+    kind: Literal["top", "find", "views"]
+
+
+VirtualNode: TypeAlias = QueryNode | KeyNode | JobsNode | SpecialNode
 Node: TypeAlias = VirtualNode | JobNode

@@ -8,7 +8,7 @@ reading for as long as it uses the table and the selections that come out of it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, assert_never
 
@@ -22,7 +22,8 @@ from sigfs.query.values import has_nan
 from sigfs.tree.facts import Branch, branch_of, is_job_id
 from sigfs.tree.inverse import Target, made_at, moved_to, target_of
 from sigfs.tree.names import may_be_shortened, shorten
-from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, View, VirtualNode
+from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, SpecialNode, View, VirtualNode
+from sigfs.tree.special import PROJECT, find_special, is_text, names_of
 
 LAYOUTS: Final[tuple[Layout, ...]] = ("auto", "full")
 
@@ -68,6 +69,8 @@ class Tree:
         if layout not in LAYOUTS:
             raise ValueError(f"no layout {layout!r}; there are: {', '.join(LAYOUTS)}")
         self.view = View(layout, filter)
+        self.views: Callable[[], Mapping[str, View]] = dict
+        """Gives the named views, as they are now."""
 
     @cached_property
     def root(self) -> QueryNode:
@@ -80,7 +83,15 @@ class Tree:
 
     def view_of(self, node: VirtualNode) -> View:
         """Give the view that *node* belongs to."""
-        return node.view if isinstance(node, QueryNode) else node.parent.view
+        match node:
+            case QueryNode():
+                return node.view
+            case KeyNode() | JobsNode():
+                return node.parent.view
+            case SpecialNode():
+                return PROJECT.view
+            case _:
+                assert_never(node)
 
     def child(self, node: VirtualNode, name: str, table: Table) -> Node | None:
         """Find what *name* leads to in *node*; None as for ``find``."""
@@ -107,6 +118,8 @@ class Tree:
             case JobsNode():
                 job = _job_among(jobs, name, table)
                 return None if job is None else Found(job, job.id, jobs)
+            case SpecialNode():
+                return self._find_special(node, name, table)
             case _:
                 assert_never(node)
 
@@ -135,6 +148,8 @@ class Tree:
                 return iter(())
             case JobsNode():
                 return iter(table.ids(jobs))
+            case SpecialNode():
+                return names_of(node, self.views())
             case _:
                 assert_never(node)
 
@@ -144,9 +159,11 @@ class Tree:
             case QueryNode():
                 return node.query
             case KeyNode(parent, field, operator) if operator not in _ASKS_NO_KEY:
-                return And((*parent.terms, Exists(field)))
+                return And((*parent.terms, Exists(field))) if parent.terms else Exists(field)
             case KeyNode(parent) | JobsNode(parent):
                 return parent.query
+            case SpecialNode():
+                return PROJECT.query
             case _:
                 assert_never(node)
 
@@ -159,7 +176,15 @@ class Tree:
 
     def selection(self, node: VirtualNode, table: Table) -> Selection:
         """Give the jobs of the query that *node* is, or hangs off: all that its names can depend on."""
-        return table.select(node.query if isinstance(node, QueryNode) else node.parent.query)
+        match node:
+            case QueryNode():
+                return table.select(node.query)
+            case KeyNode(parent) | JobsNode(parent):
+                return table.select(parent.query)
+            case SpecialNode():
+                return table.jobs
+            case _:
+                assert_never(node)
 
     def listed_keys(self, table: Table, view: View) -> tuple[Field, ...]:
         """Give the keys of *view* in canonical order: fewest distinct values first, then by name.
@@ -232,6 +257,11 @@ class Tree:
 
     def reads_documents(self, node: VirtualNode, name: str = "") -> bool:
         """Tell whether what *node* and *name* in it lead to depends on documents."""
+        if isinstance(node, SpecialNode):
+            if node.kind == "find" and not is_text(name):
+                return self.reads_documents(PROJECT, name)
+            place = find_special(node, name, self.views())
+            return isinstance(place, QueryNode) and needs_documents(place.query)
         if needs_documents(self.query(node)):
             return True
         try:
@@ -268,6 +298,15 @@ class Tree:
         return None
 
     # What a name leads to
+
+    def _find_special(self, node: SpecialNode, name: str, table: Table) -> Found | None:
+        if node.kind == "find" and not is_text(name):
+            return self.find(PROJECT, name, table)
+        place = find_special(node, name, self.views())
+        if place is None:
+            return None
+        jobs = self.selection(place, table)
+        return Found(place, None, jobs) if jobs or node.kind != "find" else None
 
     def _find_in_query(self, node: QueryNode, name: str, jobs: Selection, table: Table) -> Found | None:
         if not jobs:
