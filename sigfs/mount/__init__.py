@@ -205,7 +205,7 @@ def _serve(
         gc.enable()
         transport = kind(_spec(options, project))
         notifier = Repeating(transport.notifier)
-        operations.attach(notifier, transport.can_notify)
+        operations.attach(notifier, transport.can_notify, transport.statistics)
         if transport.can_notify and not is_remote(kind_below):
             coherence = _follow(options, operations, notifier)
         elif options.coherent:

@@ -333,6 +333,7 @@ class _Handlers:
 
     def open(self, path: str, info: Any) -> None:
         info.fh = self.paths.open(_to_vfs(path), info.flags, _caller())
+        info.direct_io = self.paths.is_virtual(FileHandle(info.fh))
 
     def create(self, path: str, mode: int, info: Any) -> None:
         _, info.fh = self.paths.create(_to_vfs(path), mode, info.flags, _caller())

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_ACL: Final = "system.posix_acl_default"
 _NS_PER_S: Final = 1_000_000_000
+_READ_BYTES: Final = 1 << 17
+"""How much programs are advised to read at a time."""
+_EXTRA: Final = ("st_atime", "st_mtime", "st_ctime", "st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_rdev")
 
 
 def of_tree_directory(st_ino: int, workspace: os.stat_result | None, changed_ns: int) -> os.stat_result:
@@ -47,6 +50,17 @@ def of_tree_directory(st_ino: int, workspace: os.stat_result | None, changed_ns:
             "st_blocks": 0,
             "st_rdev": 0,
         },
+    )
+
+
+def of_virtual_file(st_ino: int, workspace: os.stat_result | None, changed_ns: int, size_bytes: int) -> os.stat_result:
+    """Make up what ``stat`` says of a file that is nowhere on the disk: who may read the workspace may read it."""
+    directory = of_tree_directory(st_ino, workspace, changed_ns)
+    mode = stat.S_IFREG | (directory.st_mode & 0o444)
+    blocks = -(-size_bytes // 512)
+    more = {name: getattr(directory, name) for name in _EXTRA}
+    return os.stat_result(
+        (mode, *directory[1:6], size_bytes, *directory[7:10]), {**more, "st_blksize": _READ_BYTES, "st_blocks": blocks}
     )
 
 

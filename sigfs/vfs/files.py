@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigfs.vfs import freshness, syscalls
+from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_ordinary_writer
+from sigfs.vfs.inodes import File, VirtualFile
 from sigfs.vfs.locks import Locks
 from sigfs.vfs.types import DataCache, FileHandle, FsError
 
 if TYPE_CHECKING:
-    from sigfs.vfs.backing import Descriptor
     from sigfs.vfs.freshness import Stamp
-    from sigfs.vfs.inodes import File, Inodes
+    from sigfs.vfs.inodes import Inodes
     from sigfs.vfs.locks import LockOwner, RecordLock
+    from sigfs.vfs.virtual import Content
 
 _WORTHLESS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """Answers to a read that must not block which mean: ask again without that wish."""
@@ -42,11 +44,17 @@ _SILENT: Final = frozenset({
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenFile:
-    """One open file. ``writable``: it was opened for writing."""
+    """One open file.
 
-    node: File
+    Attributes:
+        writable: it was opened for writing.
+        content: of a file that is nowhere on the disk; its ``descriptor`` serves for locks only.
+    """
+
+    node: File | VirtualFile
     descriptor: Descriptor
     writable: bool
+    content: Content | None = None
 
 
 class OpenFiles:
@@ -78,6 +86,21 @@ class OpenFiles:
         self._files[handle] = OpenFile(node, descriptor, flags & os.O_ACCMODE != os.O_RDONLY)
         return handle
 
+    def _opened_virtual(self, node: VirtualFile) -> FileHandle:
+        """Open what *node* holds; ESTALE if that is not known any more."""
+        if node.lockable is None:
+            node.lockable = Descriptor(os.memfd_create(node.name))
+        descriptor = Descriptor(os.open(node.lockable.path, os.O_RDONLY))
+        node.content.opened()
+        handle = self._new_handle()
+        self._inodes.opened(node, descriptor)
+        self._files[handle] = OpenFile(node, descriptor, False, node.content)
+        return handle
+
+    def is_virtual(self, handle: FileHandle) -> bool:
+        """Tell whether an open file is nowhere on the disk: only its node's cache goes with it."""
+        return self._file(handle).content is not None
+
     def _file(self, handle: FileHandle) -> OpenFile:
         try:
             return self._files[handle]
@@ -87,6 +110,8 @@ class OpenFiles:
     def read(self, handle: FileHandle, offset: int, size: int) -> bytes:
         """Read up to *size* bytes at *offset*; fewer only at the end of the file. May block."""
         file = self._file(handle)
+        if file.content is not None:
+            return file.content.read(offset, size)
         data = os.pread(file.descriptor.fd, size, offset)
         # A short answer is the end of the file, or a part before a bad one. The kernel takes it for the end, so
         # make sure: the next call says which.
@@ -100,6 +125,8 @@ class OpenFiles:
     def read_nowait(self, handle: FileHandle, offset: int, size: int) -> bytes | None:
         """Read as ``read`` if the data is in memory; None if it is not, or the disk below cannot tell."""
         file = self._file(handle)
+        if file.content is not None:
+            return file.content.read_nowait(offset, size)
         buffer = bytearray(size)
         try:
             count = os.preadv(file.descriptor.fd, [buffer], offset, os.RWF_NOWAIT)
@@ -151,7 +178,7 @@ class OpenFiles:
         return self._flush_says(self._file(handle))
 
     def _flush_says(self, file: OpenFile) -> bool:
-        if not file.writable:
+        if not file.writable or isinstance(file.node, VirtualFile):
             return False
         device = file.node.dev
         known = self._flushes.get(device)
@@ -165,10 +192,13 @@ class OpenFiles:
             file = self._files.pop(handle)
         except KeyError:
             raise FsError(errno.EBADF) from None
-        file.node.data_as_of = self._cached_as_of.pop(handle, file.node.data_as_of)
+        if isinstance(file.node, File):
+            file.node.data_as_of = self._cached_as_of.pop(handle, file.node.data_as_of)
         try:
             return self._locks.released(handle, file.descriptor)
         finally:
+            if file.content is not None:
+                file.content.closed()
             self._inodes.closed(file.node, file.descriptor)
 
     def data_cache(self, handle: FileHandle) -> DataCache:
@@ -178,7 +208,10 @@ class OpenFiles:
         is released, and only from then on what it has cached is known to be as of now, or newer.
         """
         file = self._file(handle)
-        node, found = file.node, os.fstat(file.descriptor.fd)
+        node = file.node
+        if isinstance(node, VirtualFile):
+            return DataCache(may_keep=True, attributes_hold=True)
+        found = os.fstat(file.descriptor.fd)
         stamp = freshness.stamp(found)
         may_keep = node.data_as_of == stamp
         if may_keep or (self._keeps_data and freshness.will_tell(file.descriptor.fd, found)):
@@ -227,6 +260,10 @@ class OpenFiles:
     def lseek(self, handle: FileHandle, offset: int, whence: int) -> int:
         """Find data or a hole (SEEK_DATA, SEEK_HOLE), or the end; ENXIO if there is none."""
         file = self._file(handle)
+        if file.content is not None:  # data, and the hole that is behind the end of every file
+            if not 0 <= offset < file.content.size:
+                raise FsError(errno.ENXIO)
+            return offset if whence == os.SEEK_DATA else file.content.size
         return os.lseek(file.descriptor.fd, offset, whence)
 
     def copy_file_range(
@@ -244,6 +281,8 @@ class OpenFiles:
             kill_suidgid: as with ``write``.
         """
         source, target = self._file(h_in), self._file(h_out)
+        if source.content is not None:
+            raise FsError(errno.EOPNOTSUPP)  # the kernel then reads and writes
         with _writer(kill_suidgid):
             return os.copy_file_range(source.descriptor.fd, target.descriptor.fd, length, off_in, off_out)
 
@@ -254,6 +293,8 @@ class OpenFiles:
         for all who open the file. To be registered within ``as_ordinary_writer``: the bits may be set later.
         """
         file = self._file(handle)
+        if file.content is not None:
+            return None
         mode = os.fstat(file.descriptor.fd).st_mode
         return None if mode & (stat.S_ISUID | stat.S_ISGID) else file.descriptor.fd
 

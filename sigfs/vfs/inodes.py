@@ -3,9 +3,10 @@
 Owned here: node ids and what they are attached to, lookup counts, and how long a node lives. No system call is made
 here, so the table's lock is only ever held for a few dictionary operations.
 
-Three kinds of node. A ``TreeDirectory`` is a place of the view. A ``DiskDirectory`` is a job directory or a directory
-below one; like every directory it has one node per *path* (I4). A ``File`` is everything else and has one node per
-(device, inode) below, whatever the number of its paths, so that they share one page cache.
+Four kinds of node. A ``TreeDirectory`` is a place of the view. A ``DiskDirectory`` is a job directory or a directory
+below one; like every directory it has one node per *path* (I4). A ``File`` is everything else on the disk and has one
+node per (device, inode) below, whatever the number of its paths, so that they share one page cache. A ``VirtualFile``
+is nowhere on the disk; it has one node per content.
 
 A node lives while the kernel references it, while it is open, and while another node hangs off it: a path below is
 resolved through the nodes above.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sigfs.tree import Branch, VirtualNode
     from sigfs.vfs.backing import Descriptor
     from sigfs.vfs.freshness import Stamp
+    from sigfs.vfs.virtual import Content
 
 LOCATIONS_LIMIT: Final = 8
 """Names remembered per file; further ones push out the oldest. A name is a hint, checked at each use."""
@@ -121,8 +123,26 @@ class File(_Node):
     data_as_of: Stamp | None = None
 
 
+@dataclass(slots=True, eq=False)
+class VirtualFile(_Node):
+    """A file that is nowhere on the disk.
+
+    What it holds never changes: when it is to be something else, that is another node.
+
+    Attributes:
+        st_ino: as in ``TreeDirectory``.
+        lockable: an empty file, for the locks that programs take; None before it is first opened.
+    """
+
+    parent: Inode
+    name: str
+    content: Content
+    st_ino: int
+    lockable: Descriptor | None = field(default=None, kw_only=True)
+
+
 Directory: TypeAlias = TreeDirectory | DiskDirectory
-Node: TypeAlias = TreeDirectory | DiskDirectory | File
+Node: TypeAlias = TreeDirectory | DiskDirectory | File | VirtualFile
 
 
 def tree_ino(parent_ino: int, name: str) -> int:
@@ -200,6 +220,8 @@ class Inodes:
         self._directories: dict[tuple[Inode, str], Directory] = {}
         # (st_dev, st_ino) -> the file; attached nodes only
         self._files: dict[tuple[int, int], File] = {}
+        # (parent, name) -> the file that a lookup finds there; attached nodes only
+        self._virtual: dict[tuple[Inode, str], VirtualFile] = {}
         self._documents = int(reads_documents)  # nodes that depend on documents
         # job -> its directories, attached or not
         self._jobs: dict[JobId, DiskDirectory | tuple[DiskDirectory, ...]] = {}
@@ -378,6 +400,24 @@ class Inodes:
             self._nodes[node.inode] = self._files[key] = node
             return node
 
+    def virtual_file(self, parent: TreeDirectory, name: str, content: Content) -> VirtualFile:
+        """Give the node of a file that holds *content*, with one more reference.
+
+        If *name* led to another content before, that node is detached and a new one made.
+        """
+        key = (parent.inode, name)
+        with self._lock:
+            node = self._virtual.get(key)
+            if node is None or node.content is not content:
+                self.get(parent.inode)
+                if node is not None:
+                    node.attached = False
+                node = VirtualFile(self._next(), *key, content, tree_ino(parent.st_ino, name))
+                self._nodes[node.inode] = self._virtual[key] = node
+                parent.children += 1
+            node.lookups += 1
+            return node
+
     def opened(self, node: Node, descriptor: Descriptor | None = None) -> None:
         """Count an open handle, and for a file remember its descriptor."""
         with self._lock:
@@ -412,7 +452,7 @@ class Inodes:
 
     # Following what happens to names
 
-    def detach(self, node: Node) -> None:
+    def detach(self, node: Directory | File) -> None:
         """Let no lookup find *node* any more: what has its number now, or may get it, is something else."""
         with self._lock:
             if isinstance(node, File):
@@ -582,7 +622,7 @@ class Inodes:
             if inode == directory.inode:
                 return True
             above = self._nodes[inode]
-            assert not isinstance(above, File)
+            assert not isinstance(above, File | VirtualFile)
             inode = above.parent
         return False
 
@@ -625,6 +665,12 @@ class Inodes:
                     del self._files[node.dev, node.ino]
                 above = [parent for parent, _ in node.locations]
                 node.locations.clear()
+            elif isinstance(node, VirtualFile):
+                if node.attached:
+                    del self._virtual[node.parent, node.name]
+                above = [node.parent]
+                self._to_close.append(node.lockable)
+                node.lockable = None
             else:
                 self._detach_directory(node)
                 above = [node.parent]
@@ -671,6 +717,9 @@ class Inodes:
                     assert len(node.locations) <= LOCATIONS_LIMIT
                     assert len(node.descriptors) <= node.opens
                     above = [parent for parent, _ in node.locations]
+                elif isinstance(node, VirtualFile):
+                    assert node.attached == (self._virtual.get((node.parent, node.name)) is node)
+                    above = [node.parent]
                 elif inode != ROOT:
                     assert node.attached == (self._directories.get((node.parent, node.name)) is node)
                     assert not self._is_below(node.parent, node)
@@ -678,7 +727,7 @@ class Inodes:
                 else:
                     above = []
                 for parent in above:
-                    assert not isinstance(self._nodes[parent], File)
+                    assert not isinstance(self._nodes[parent], File | VirtualFile)
                     children[parent] = children.get(parent, 0) + 1
             for inode, node in self._nodes.items():
                 assert node.children == children.get(inode, 0), f"node {inode} counts {node.children} children"
@@ -691,11 +740,11 @@ class Inodes:
                 for node in _group(group)
                 if node.parent == parent.inode
             }
-            directories = [n for n in self._nodes.values() if not isinstance(n, File) and n.inode != ROOT]
+            directories = [n for n in self._nodes.values() if not isinstance(n, File | VirtualFile) and n.inode != ROOT]
             assert hung == {n.inode for n in directories if isinstance(self._nodes[n.parent], TreeDirectory)}
             jobs = [n for n in directories if isinstance(n, DiskDirectory) and n.job is not None]
             assert all(n in self.of_job(n.job) for n in jobs if n.job is not None)
             assert sum(len(self.of_job(job)) for job in self._jobs) == len(jobs)
             assert self._documents == sum(node.reads_documents for node in (self.root, *directories))
             attached = sum(node.attached for node in self._nodes.values()) - 1  # the root is in no other map
-            assert attached == len(self._directories) + len(self._files)
+            assert attached == len(self._directories) + len(self._files) + len(self._virtual)

@@ -4,27 +4,26 @@ Owned here: ``Invalidation``, which finds the nodes and names that a change of t
 kernel holds. From the root downwards, it goes only where one of the changed jobs is, was, or would be: the cost follows
 the depth of the tree and the number of changed jobs, whatever the number of jobs and of nodes held. Only where a change
 reaches directories of other jobs (another key is listed first, values are listed by another name) everything that is
-held is looked at.
+held is looked at. Each view below ``.sigfs`` is looked at as the one at the root is.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import QueryTooCostly
-from sigfs.tree import Facts, JobNode, KeyNode, QueryNode, renames
+from sigfs.tree import PROJECT, TOP, Facts, JobNode, KeyNode, QueryNode, SpecialNode, renames
 from sigfs.vfs.inodes import DiskDirectory, TreeDirectory
 from sigfs.vfs.types import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sigfs.index import Delta, Index, Selection, Table
     from sigfs.model.types import JobId, Record
     from sigfs.query.expr import Expr, Field
-    from sigfs.tree import Branch, Tree
+    from sigfs.tree import Branch, Tree, View
     from sigfs.vfs.inodes import Directory, Inodes
     from sigfs.vfs.types import Inode
 
@@ -72,14 +71,15 @@ class Invalidation:
         self._tree = tree
         self._index = index
         self._inodes = inodes
-        self._listed_keys: tuple[Field, ...] | None = None  # when it was last looked at, with the index's lock held
+        # Of the views in use, when they were last looked at, with the index's lock held
+        self._listed_keys: dict[View, tuple[Field, ...] | None] = {}
         self.full_passes = 0
         """How often everything that is held had to be looked at."""
 
     def begin(self) -> None:
         """Note how the view is arranged now, when the kernel knows nothing of it yet."""
-        with suppress(QueryTooCostly), self._index.reading() as table:
-            self._listed_keys = self._tree.listed_keys(table, self._tree.view)
+        with self._index.reading() as table:
+            self._is_rearranged(self._tree.view, table)
 
     def after(self, delta: Delta) -> Stale:
         """Find what *delta*, which the index has taken, makes untrue of what the kernel holds.
@@ -93,46 +93,77 @@ class Invalidation:
         if not self._inodes.reads_documents:
             before = [each for each in before if not each.only_document]
             after = [each for each in after if not each.only_document]
-        walk = _Walk(self._tree, self._inodes, removed)
+        walk = _Walk(self._tree, self._inodes, removed, self._is_rearranged)
         if not before and not after:
             return walk.stale
         with self._index.reading() as table:
-            walk.begin(None if self._reaches_further(before, after, table) else [*before, *after], table)
+            renamed = renames(before, after, table)
+            rearranged = self._is_rearranged(self._tree.view, table)
+            self.full_passes += renamed or rearranged
+            walk.begin([*before, *after], table, renamed=renamed, rearranged=rearranged)
             walk.go_on(table)
         while walk.todo:
             with self._index.reading() as table:
                 walk.go_on(table)
+        self._listed_keys = {view: keys for view, keys in list(self._listed_keys.items()) if view in walk.views}
         return walk.stale
 
-    def _reaches_further(self, before: list[Facts], after: list[Facts], table: Table) -> bool:
+    def _is_rearranged(self, view: View, table: Table) -> bool:
+        """Tell whether *view* lists other keys than when it was last looked at; True for one that is new in use."""
         try:
-            listed_keys = self._tree.listed_keys(table, self._tree.view)
-        except QueryTooCostly:  # the view's filter
+            listed_keys = self._tree.listed_keys(table, view)
+        except QueryTooCostly:  # its filter
             listed_keys = None
-        changed = listed_keys is None or listed_keys != self._listed_keys
-        self._listed_keys = listed_keys
-        if changed or renames(before, after, table):
-            self.full_passes += 1
-            return True
-        return False
+        changed = listed_keys is None or listed_keys != self._listed_keys.get(view)
+        self._listed_keys[view] = listed_keys
+        return changed
 
 
 class _Walk:
     """One walk over what is held. All methods are called with the index's lock held for reading."""
 
-    def __init__(self, tree: Tree, inodes: Inodes, removed: set[JobId]) -> None:
+    def __init__(
+        self, tree: Tree, inodes: Inodes, removed: set[JobId], is_rearranged: Callable[[View, Table], bool]
+    ) -> None:
         self._tree = tree
         self._inodes = inodes
         self._removed = removed
+        self._is_rearranged = is_rearranged
+        self._facts: list[Facts] = []
+        self._renamed = False
         self.stale = Stale()
         self.todo: list[_At] = []  # the way from the root, so that its length is no matter of recursion
+        self.views: dict[View, bool] = {}
+        """Those met so far, and whether each is rearranged."""
 
-    def begin(self, facts: list[Facts] | None, table: Table) -> None:
-        """Begin at the root. *facts*: of the changed jobs, before and after; None: look at everything."""
-        if facts is not None:
-            facts = [each for each in facts if _holds(each, self._tree.view.filter)]
-        if facts is None or facts:
-            self._enter(self._inodes.root, facts, None, table)
+    def begin(self, facts: list[Facts], table: Table, *, renamed: bool, rearranged: bool) -> None:
+        """Begin at the root.
+
+        Args:
+            facts: of the changed jobs, before and after.
+            renamed: names of values have changed: look at everything.
+            rearranged: the view at the top lists other keys: look at everything in it.
+        """
+        self._facts, self._renamed = facts, renamed
+        self.views[self._tree.view] = rearranged
+        root = self._inodes.root
+        for child in self._inodes.below(root, ()):
+            if isinstance(child, TreeDirectory) and child.place == TOP:
+                self._enter(child, facts, None, table)
+        within = None if renamed or rearranged else [each for each in facts if _holds(each, self._tree.view.filter)]
+        if within is None or within:
+            self._enter(root, within, None, table)
+
+    def _within(self, child: Directory, table: Table) -> Sequence[Facts] | None:
+        """Give the facts that concern *child*, which hangs off a directory of ``.sigfs``; None: look at everything."""
+        if isinstance(child, TreeDirectory) and isinstance(child.place, SpecialNode):
+            return self._facts
+        view = self._tree.view_of(child.place) if isinstance(child, TreeDirectory) else PROJECT.view
+        if view not in self.views:
+            self.views[view] = self._is_rearranged(view, table)
+        if self._renamed or self.views[view]:
+            return None
+        return [each for each in self._facts if _holds(each, view.filter)]
 
     def go_on(self, table: Table) -> None:
         """Look at some more names."""
@@ -160,8 +191,12 @@ class _Walk:
 
     def _look(self, at: _At, child: Directory, table: Table) -> None:
         """Look at *child*, which hangs off *at*, and see whether to go on in it."""
+        if isinstance(child, TreeDirectory) and child.place == TOP:
+            return  # begun with
         facts = at.facts
-        if facts is not None and child.branch is not None:
+        if isinstance(at.node.place, SpecialNode):
+            facts = self._within(child, table)
+        elif facts is not None and child.branch is not None:
             facts = at.groups.get(child.branch, facts)
         try:
             if at.jobs is None or at.generation != table.generation:
@@ -178,8 +213,7 @@ class _Walk:
                     self.stale.inodes[child.inode] = None
         else:
             if facts is not None and child.branch is None and isinstance(child.place, QueryNode):
-                term = child.place.terms[-1]
-                facts = [each for each in facts if _holds(each, term)]
+                facts = [each for each in facts if all(_holds(each, term) for term in child.place.terms[-1:])]
             if facts is None or facts:
                 self._enter(child, facts, jobs, table)
 

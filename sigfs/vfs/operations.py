@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigfs.errors import QueryTooCostly
+from sigfs.index.lines import canonical
 from sigfs.model.files import READ_FLAGS
 from sigfs.model.workspace import STATEPOINT_FILE
-from sigfs.query import format_path
-from sigfs.tree import JobNode
+from sigfs.query import format_path, format_text
+from sigfs.tree import PAGES, SPECIAL, TOP, VIEWS, JobNode, SpecialNode
 from sigfs.vfs import attributes, freshness, syscalls
 from sigfs.vfs.absent import Absent
 from sigfs.vfs.backing import Backing, Descriptor
@@ -34,12 +35,13 @@ from sigfs.vfs.changes import Changes
 from sigfs.vfs.coherence import WORKSPACE, Coherence
 from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.files import OpenFiles
-from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory
+from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory, VirtualFile, tree_ino
 from sigfs.vfs.invalidation import Invalidation
 from sigfs.vfs.listings import Listing, Listings
 from sigfs.vfs.recent import Recent
 from sigfs.vfs.statepoints import StatePointFiles
 from sigfs.vfs.types import ROOT, Attrs, Caller, DirEntry, FsError, Inode, ListingCache
+from sigfs.vfs.virtual import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,10 +51,11 @@ if TYPE_CHECKING:
     from sigfs.model.workspace import Workspace
     from sigfs.tree import Tree
     from sigfs.vfs.freshness import Stamp
-    from sigfs.vfs.inodes import Directory
-    from sigfs.vfs.listings import Kept
+    from sigfs.vfs.inodes import Directory, Node
+    from sigfs.vfs.listings import Entry, Kept
     from sigfs.vfs.locks import LockOwner
     from sigfs.vfs.types import FileHandle, Notifier, SetAttr
+    from sigfs.vfs.virtual import Content
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,9 @@ permissions they show. Not for ever: that something else is mounted over the wor
 
 _FEW_NAMES: Final = 32
 """Up to so many names are as soon looked up one by one as listed with their attributes."""
+
+_OURS: Final = "user.sigfs."
+"""What extended attributes of directories begin with that are made up here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +166,8 @@ class Operations(OpenFiles):
         self._refresh_documents: Callable[[], None] = _nothing
         self._watch_status: Callable[[], Mapping[str, object]] = dict
         self._hears_of_jobs: Callable[[], bool] = _never
+        self._transport_statistics: Callable[[], Mapping[str, object]] = dict
+        self._documents_asked = False
         self._read_only = read_only
         self._this_process = Caller(os.geteuid(), os.getegid(), os.getpid())
         self._entry_timeout_s = entry_timeout_s
@@ -184,16 +192,23 @@ class Operations(OpenFiles):
         self._directories: dict[FileHandle, _OpenDirectory] = {}  # an entry dies with releasedir
         self._below = Recent(self._look_below)
         found = self._below.get().status
-        self._changed_ns = time.time_ns() if found is None else found.st_mtime_ns
+        self._pages = Pages(index, time.time_ns() if found is None else found.st_mtime_ns)
 
     # Life
 
-    def attach(self, notifier: Notifier, can_notify: bool) -> None:
+    def attach(
+        self,
+        notifier: Notifier,
+        can_notify: bool,
+        statistics: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
         """Say whom to tell of changes. To be called once, before the first request.
 
         Args:
             can_notify: whether *notifier* reaches the kernel; if not, tree nodes get no cache time.
+            statistics: describes what the transport does, for ``status``.
         """
+        self._transport_statistics = statistics
         self._notifier = notifier
         self._can_notify = can_notify
         if can_notify:
@@ -209,7 +224,7 @@ class Operations(OpenFiles):
         self._refresh_documents = refresh
 
     def attach_status(self, watch: Callable[[], Mapping[str, object]]) -> None:
-        """Say how to describe the way in which changes below are noticed, for ``user.sigfs.status`` of the root."""
+        """Say how to describe the way in which changes below are noticed, for ``status``."""
         self._watch_status = watch
 
     def attach_events(self, hears_of_jobs: Callable[[], bool]) -> None:
@@ -248,10 +263,9 @@ class Operations(OpenFiles):
             self._take(self._changes.as_they_are(changes), known_only=known_only)
 
     def _take(self, changes: Sequence[Change], *, known_only: bool = False) -> None:
-        delta = self._index.apply(changes, known_only=known_only)
+        delta = self._pages.apply(changes, known_only=known_only)
         if not delta.jobs:
             return
-        self._changed_ns = max(time.time_ns(), self._changed_ns + 1)
         if not self._can_notify:
             return
         self._tell(self._absent.take())
@@ -281,6 +295,9 @@ class Operations(OpenFiles):
         self._listings.check()
         self._locks.check({handle: file.node.inode for handle, file in self._files.items()})
         for file in self._files.values():
+            if not isinstance(file.node, File):
+                assert self._inodes.get(file.node.inode) is file.node
+                continue
             assert file.descriptor in file.node.descriptors
             assert self._inodes.get(file.node.inode) is file.node
             held = os.fstat(file.descriptor.fd)
@@ -301,6 +318,25 @@ class Operations(OpenFiles):
             "full_passes": self._invalidation.full_passes,
             "new_directories": len(self._changes),
         }
+
+    def status(self) -> dict[str, object]:
+        """Say how the mount is: what ``user.sigfs.status`` of the root and ``.sigfs/status.json`` tell.
+
+        The keys of ``statistics``, with ``jobs`` those of the view; ``project_jobs``, all there are; ``layout``,
+        ``filter`` (as text) and ``read_only``; ``watch``, how changes below are noticed, ``coherence``, how those of
+        files in use are; ``requests`` and ``passthrough`` of the transport.
+        """
+        view = self._tree.view
+        self._bring_documents(self._inodes.root)
+        with _bounded(), self._index.reading() as table:
+            jobs, project_jobs = len(self._tree.jobs(self._tree.root, table)), len(table)
+        said: dict[str, object] = {**self.statistics(), "jobs": jobs, "project_jobs": project_jobs}
+        with contextlib.suppress(ValueError):  # a condition that only Python can say
+            said["filter"] = format_text(view.filter)
+        coherence = {} if self._coherence is None else self._coherence.status()
+        said |= {"layout": view.layout, "read_only": self._read_only}
+        said |= {"watch": self._watch_status(), "coherence": coherence}
+        return {**said, **self._transport_statistics()}
 
     # Names
 
@@ -453,7 +489,7 @@ class Operations(OpenFiles):
         _check_name(name)
         node = self._directory(parent)
         if isinstance(node, TreeDirectory):
-            self._require_writable()
+            self._require_view(node, name)
             with _bounded():
                 self._changes.rmdir(node, name, caller or self._this_process)
             return
@@ -491,7 +527,8 @@ class Operations(OpenFiles):
         _check_name(new_name)
         source, target = self._directory(old_parent), self._directory(new_parent)
         if isinstance(source, TreeDirectory) and isinstance(target, TreeDirectory):
-            self._require_writable()
+            self._require_view(source, old_name)
+            self._require_view(target, new_name)
             self._absent.discard((new_parent, new_name))  # lest the kernel is told to drop what it moves there
             with _bounded():
                 self._changes.rename(source, old_name, target, new_name, flags, caller or self._this_process)
@@ -543,6 +580,8 @@ class Operations(OpenFiles):
         node = self._inodes.get(inode)
         if isinstance(node, TreeDirectory):
             return self._tree_attrs(node)
+        if isinstance(node, VirtualFile):
+            return self._page_attrs(node)
         at = self._name_of(node)
         events = self._events_in(at[0])
         if handle is not None and (file := self._files.get(handle)) is not None and file.node is node:
@@ -554,7 +593,7 @@ class Operations(OpenFiles):
     def birth_ns(self, inode: Inode, handle: FileHandle | None = None) -> int | None:
         """Give when *inode* was made, in ns since the epoch; None if that is not known. Raises as ``getattr``."""
         node = self._inodes.get(inode)
-        if isinstance(node, TreeDirectory):
+        if isinstance(node, TreeDirectory | VirtualFile):
             return None
         file = None if handle is None else self._files.get(handle)
         target = file.descriptor if file is not None and file.node is node else self._backing.node(node)
@@ -586,7 +625,7 @@ class Operations(OpenFiles):
         if self._is_no_matter(node):
             return self.getattr(inode)
         self._may_change(node)
-        assert not isinstance(node, TreeDirectory)
+        assert isinstance(node, DiskDirectory | File)
         file = None if handle is None else self._files.get(handle)
         if changes.size is not None and isinstance(node, File) and (job := self._statepoints.job_of(node)) is not None:
             self._statepoints.resize(job, changes.size, caller)
@@ -605,9 +644,9 @@ class Operations(OpenFiles):
         return self._disk_attrs(node, os.fstat(target.fd))
 
     def statfs(self, inode: Inode) -> os.statvfs_result:
-        """Describe the file system below: that of the workspace for a virtual directory."""
+        """Describe the file system below: that of the workspace for what is virtual."""
         node = self._inodes.get(inode)
-        if not isinstance(node, TreeDirectory):
+        if isinstance(node, DiskDirectory | File):
             target = self._backing.node(node)
         else:
             try:
@@ -619,26 +658,32 @@ class Operations(OpenFiles):
     def getxattr(self, inode: Inode, name: str) -> bytes:
         """Give the extended attribute *name*; ENODATA if there is none.
 
-        A virtual directory has ``user.sigfs.count``, the number of its jobs, and ``user.sigfs.query``, what it asks
-        for, spelled as a path. They are not listed, so that copying programs do not try to copy them.
+        Every directory has ``user.sigfs.count``, the number of its jobs, and ``user.sigfs.query``, what it asks for,
+        spelled as a path; a job, and a directory in one, is the query ``id/ID``. A job has ``user.sigfs.id`` and
+        ``user.sigfs.statepoint``, the JSON text that is hashed. They are not listed, so that copying programs do not
+        try to copy them, and come from the index: nothing is read from the disk.
         """
         node = self._inodes.get(inode)
         if isinstance(node, TreeDirectory):
             return self._tree_attribute(node, name)
+        if isinstance(node, VirtualFile):
+            return self._workspace_attribute(name)
+        if isinstance(node, DiskDirectory) and name.startswith(_OURS):
+            return self._job_attribute(node, name)
         target = self._backing.node(node)
         return os.getxattr(target.path, name)
 
     def listxattr(self, inode: Inode, caller: Caller | None = None) -> list[str]:
         """List the names of the extended attributes: those that *caller* would be shown below."""
         node = self._inodes.get(inode)
-        if isinstance(node, TreeDirectory):
+        if not isinstance(node, DiskDirectory | File):
             return []
         target = self._backing.node(node)
         names = os.listxattr(target.path)
         if any(name.startswith("trusted.") for name in names):  # shown to who has CAP_SYS_ADMIN
             with as_caller(caller):
                 names = os.listxattr(target.path)
-        return names
+        return names if isinstance(node, File) else [name for name in names if not name.startswith(_OURS)]
 
     def setxattr(self, inode: Inode, name: str, value: bytes, flags: int, caller: Caller | None = None) -> None:
         """Set an extended attribute. *flags*: XATTR_CREATE or XATTR_REPLACE."""
@@ -646,7 +691,9 @@ class Operations(OpenFiles):
         if self._is_no_matter(node) and name.startswith("system.posix_acl_"):
             return
         self._may_change(node)
-        assert not isinstance(node, TreeDirectory)
+        if isinstance(node, DiskDirectory) and name.startswith(_OURS):
+            raise FsError(errno.EPERM)
+        assert isinstance(node, DiskDirectory | File)
         target = self._backing.node(node)
         with as_caller(caller):
             os.setxattr(target.path, name, value, flags)
@@ -657,7 +704,9 @@ class Operations(OpenFiles):
         if self._is_no_matter(node) and name.startswith("system.posix_acl_"):
             return
         self._may_change(node)
-        assert not isinstance(node, TreeDirectory)
+        if isinstance(node, DiskDirectory) and name.startswith(_OURS):
+            raise FsError(errno.EPERM)
+        assert isinstance(node, DiskDirectory | File)
         target = self._backing.node(node)
         with as_caller(caller):
             os.removexattr(target.path, name)
@@ -677,6 +726,10 @@ class Operations(OpenFiles):
                 opens itself; ESTALE if no known name leads to the file any more.
         """
         node = self._inodes.get(inode)
+        if isinstance(node, VirtualFile):
+            if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+                self._may_change(node)
+            return self._opened_virtual(node)
         if not isinstance(node, File):
             raise FsError(errno.EISDIR)
         if node.kind != stat.S_IFREG:
@@ -813,7 +866,7 @@ class Operations(OpenFiles):
 
     def _directory(self, inode: Inode) -> Directory:
         node = self._inodes.get(inode)
-        if isinstance(node, File):
+        if isinstance(node, File | VirtualFile):
             raise FsError(errno.ENOTDIR)
         return node
 
@@ -831,7 +884,7 @@ class Operations(OpenFiles):
         """
         ended = super().flush(handle, owner)
         file = self._file(handle)
-        if file.writable:
+        if file.writable and isinstance(file.node, File):
             self._statepoints.judge(file.node)
         return ended
 
@@ -841,9 +894,10 @@ class Operations(OpenFiles):
         try:
             return super().release(handle)
         finally:
-            self._statepoints.closed(file.node)
+            if isinstance(file.node, File):
+                self._statepoints.closed(file.node)
 
-    def _is_no_matter(self, node: Directory | File) -> bool:
+    def _is_no_matter(self, node: Node) -> bool:
         """Tell whether *node* is a virtual directory that was made here, whose attributes those who copy may set."""
         return isinstance(node, TreeDirectory) and not self._read_only and self._changes.was_made(node.place)
 
@@ -851,8 +905,14 @@ class Operations(OpenFiles):
         if self._read_only:
             raise FsError(errno.EROFS)
 
-    def _mkdir_in_tree(self, parent: TreeDirectory, name: str, mode: int, caller: Caller) -> Attrs:
+    def _require_view(self, parent: TreeDirectory, name: str) -> None:
+        """See that *name* in *parent* is, or would be, part of a view that may be changed."""
         self._require_writable()
+        if isinstance(parent.place, SpecialNode) or (parent.inode == ROOT and name == SPECIAL):
+            raise FsError(errno.EPERM)
+
+    def _mkdir_in_tree(self, parent: TreeDirectory, name: str, mode: int, caller: Caller) -> Attrs:
+        self._require_view(parent, name)
         self._bring_documents(parent, name)
         self._absent.discard((parent.inode, name))
         with _bounded():
@@ -917,9 +977,9 @@ class Operations(OpenFiles):
         self._tell([(new_parent, new_name)])
         return True
 
-    def _may_change(self, node: Directory | File) -> None:
+    def _may_change(self, node: Node) -> None:
         self._require_writable()
-        if isinstance(node, TreeDirectory):
+        if isinstance(node, TreeDirectory | VirtualFile):
             raise FsError(errno.EPERM)
 
     def _require_name(self, node: File) -> None:
@@ -955,19 +1015,42 @@ class Operations(OpenFiles):
                 with _bounded(), self._index.reading() as table:
                     return str(len(self._tree.jobs(node.place, table))).encode()
             case "user.sigfs.status" if node.inode == ROOT:
-                jobs = int(self._tree_attribute(node, "user.sigfs.count"))
-                coherence = {} if self._coherence is None else self._coherence.status()
-                status = {"jobs": jobs, "watch": self._watch_status(), "coherence": coherence}
-                return json.dumps({**self.statistics(), **status}).encode()
+                return json.dumps(self.status()).encode()
             case "user.sigfs.query":
                 return format_path(self._tree.query(node.place)).encode()
-            case "system.posix_acl_access":  # the permissions shown are the workspace's, of which this is a part
-                acl = self._below.get().acl
-                if isinstance(acl, int):
-                    raise FsError(acl)
-                return acl
             case _:
-                raise FsError(errno.ENODATA)
+                return self._workspace_attribute(name)
+
+    def _workspace_attribute(self, name: str) -> bytes:
+        """Give an attribute that comes with the permissions shown, which are the workspace's."""
+        if name != "system.posix_acl_access":
+            raise FsError(errno.ENODATA)
+        acl = self._below.get().acl
+        if isinstance(acl, int):
+            raise FsError(acl)
+        return acl
+
+    def _job_attribute(self, node: DiskDirectory, name: str) -> bytes:
+        """Give an attribute of a job directory, or of a directory in one."""
+        top = node
+        while top.job is None:
+            above = self._inodes.get(top.parent)
+            if not isinstance(above, DiskDirectory):
+                raise FsError(errno.ESTALE)
+            top = above
+        with self._index.reading() as table:
+            number = table.number(top.job)
+            match name:
+                case "user.sigfs.query":
+                    return f"id/{top.job}".encode()
+                case "user.sigfs.count":
+                    return b"0" if number is None else b"1"
+                case "user.sigfs.id" if top is node:
+                    return top.job.encode()
+                case "user.sigfs.statepoint" if top is node and number is not None:
+                    return canonical(table.record_of(number).statepoint).encode()
+                case _:
+                    raise FsError(errno.ENODATA)
 
     def _look_below(self) -> _Below:
         try:
@@ -994,6 +1077,24 @@ class Operations(OpenFiles):
             attr_timeout_s = max(attr_timeout_s, _TREE_ATTR_TIMEOUT_S)
         return Attrs(node.inode, found, entry_timeout_s, attr_timeout_s)
 
+    def _page_attrs(self, node: VirtualFile) -> Attrs:
+        # The name leads to another node as soon as there is something else to say; the node never says anything else.
+        content = node.content
+        found = attributes.of_virtual_file(node.st_ino, self._below.get().status, content.changed_ns, content.size)
+        return Attrs(node.inode, found, 0.0, self._attr_timeout_s)
+
+    def _page(self, parent: TreeDirectory, name: str) -> Attrs:
+        """Take a reference to a file of ``.sigfs`` as it is now."""
+        if name == "status.json":
+            content: Content = self._pages.status(self.status)
+        else:
+            documents = self._index.documents and self._documents_asked
+            if documents:
+                self._refresh_documents()
+            make = self._pages.lines if name == "index.jsonl" else self._pages.schema
+            content = make(documents=documents)
+        return self._page_attrs(self._inodes.virtual_file(parent, name, content))
+
     def _disk_attrs(self, node: DiskDirectory | File, found: os.stat_result) -> Attrs:
         if isinstance(node, File):
             node.told = freshness.stamp(found)
@@ -1009,7 +1110,7 @@ class Operations(OpenFiles):
     def _changed_at(self, node: TreeDirectory) -> int:
         """Tell when what *node* lists changed last, as far as that is known: a number that grows with each change."""
         if not node.changed_ns:
-            node.changed_ns = self._changed_ns
+            node.changed_ns = self._pages.changed_ns
         return node.changed_ns
 
     def _tell(self, entries: Sequence[tuple[Inode, str]]) -> None:
@@ -1022,11 +1123,15 @@ class Operations(OpenFiles):
         with contextlib.suppress(FsError):
             node = self._inodes.get(inode)
             if isinstance(node, TreeDirectory):
-                node.changed_ns = max(self._changed_ns, node.changed_ns + 1)
+                node.changed_ns = max(self._pages.changed_ns, node.changed_ns + 1)
             self._notifier.invalidate_inode(inode)
             self._notifications += 1
 
     def _lookup_in_tree(self, parent: TreeDirectory, name: str, caller: Caller) -> Attrs | None:
+        if name == SPECIAL and parent.inode == ROOT:
+            return self._tree_attrs(self._inodes.tree_directory(parent, name, TOP))
+        if parent.place == TOP and name in PAGES:
+            return self._page(parent, name)
         reads_documents = self._bring_documents(parent, name)
         with _bounded(), self._index.reading() as table:
             generation = table.generation
@@ -1037,7 +1142,8 @@ class Operations(OpenFiles):
             if place is not None:
                 directory = self._inodes.tree_directory(parent, name, place)
                 return self._tree_attrs(directory)._replace(entry_timeout_s=0.0)
-            if self._can_notify and not reads_documents and not self._changes.has_vanished(parent.place, name):
+            may_keep = self._can_notify and not reads_documents and parent.place != VIEWS
+            if may_keep and not self._changes.has_vanished(parent.place, name):
                 self._may_be_kept_absent((parent.inode, name), generation)
             return None
         if isinstance(child, JobNode):
@@ -1054,6 +1160,8 @@ class Operations(OpenFiles):
         else:
             directory = self._inodes.tree_directory(parent, name, child, branch, reads_documents=reads_documents)
             attrs = self._tree_attrs(directory)
+        if parent.place == VIEWS:
+            return attrs._replace(entry_timeout_s=0.0)  # nobody tells when the configuration changes
         if self._index.generation != generation:
             # The kernel may have been told of a change before it hears this answer, so it must not keep it (I8).
             return attrs._replace(entry_timeout_s=0.0, attr_timeout_s=0.0)
@@ -1064,6 +1172,7 @@ class Operations(OpenFiles):
         reads_documents = self._tree.reads_documents(node.place, name)
         if reads_documents:
             self._refresh_documents()
+            self._documents_asked = True
         return reads_documents
 
     def _job_stat(self, job: JobId) -> os.stat_result | None:
@@ -1129,7 +1238,8 @@ class Operations(OpenFiles):
         That is where it would not be told of a change, or the times of a directory on disk might not tell of one.
         """
         if isinstance(node, TreeDirectory):
-            return (self._changed_at(node),) if self._can_notify and not node.reads_documents else None
+            is_told = self._can_notify and not node.reads_documents and node.place != VIEWS
+            return (self._changed_at(node),) if is_told else None
         if descriptor is None or not self._trusts_times:
             return None
         found = os.fstat(descriptor.fd)
@@ -1159,7 +1269,10 @@ class Operations(OpenFiles):
             self._bring_documents(directory.node)
             with _bounded(), self._index.reading() as table:
                 place = directory.node.place
-                more = list(self._changes.names(place, table))
+                more: list[Entry] = list(self._changes.names(place, table))
+                if place == TOP:
+                    st_ino = directory.node.st_ino
+                    more += [(page, stat.S_IFREG, tree_ino(st_ino, page)) for page in PAGES]
                 return Listing(itertools.chain(self._tree.names(place, table), more))
         assert directory.descriptor is not None
         # A descriptor of its own: a reading position is shared by all that share a descriptor.

@@ -215,6 +215,10 @@ class PathOperations:
         inode = self.operations.inode_of(handle)
         return self.operations.setattr(inode, changes, handle, caller or this_process())
 
+    def is_virtual(self, handle: FileHandle) -> bool:
+        """Tell whether an open file is nowhere on the disk."""
+        return self.operations.is_virtual(handle)
+
     def read(self, handle: FileHandle, offset: int, size: int) -> bytes:
         """Read up to *size* bytes; fewer at the end of the file only."""
         return self.operations.read(handle, offset, size)

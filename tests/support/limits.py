@@ -54,6 +54,7 @@ LIMITS: dict[str, dict[str, str]] = {
         "locks below": _OWN_LOCKS,
         "leases": _ONE_THREAD,
         "stat of a removed open file": _NAMELESS,
+        "mapping of what is virtual": "its states would share one page cache, so that there is none: ENODEV",
         "one cache for all names": "two names of one file are two nodes with a page cache each",
     },
 }

@@ -18,12 +18,13 @@ from sigfs.model.types import Change, JobId, Record
 from sigfs.model.workspace import Workspace
 from sigfs.query import EVERYTHING, holds, parse
 from sigfs.query.expr import Expr
-from sigfs.tree import LAYOUTS, JobNode, Layout, Node, QueryNode, Tree
+from sigfs.tree import LAYOUTS, JobNode, Layout, Node, QueryNode, SpecialNode, Tree, View
 from sigfs.vfs.inodes import Directory, TreeDirectory
 from sigfs.vfs.operations import Operations
 from sigfs.vfs.types import ROOT, Caller, Inode
 
 CALLER = Caller(0, 0, 0)
+VIEWS = {"ones": View("full", parse("a 1")), "all": View("full"), "noted": View(filter=parse("doc.x.$exists true"))}
 LONG = "x" * 300
 
 
@@ -143,7 +144,8 @@ class Kernel:
         if self.operations.statistics()["full_passes"] == passes:
             for inode in self.inodes:
                 node = self.operations._inodes.get(inode)
-                if isinstance(node, TreeDirectory):
+                if isinstance(node, TreeDirectory) and not _path(self, node).startswith(".sigfs"):
+                    assert not isinstance(node.place, SpecialNode)
                     query = node.place.query if isinstance(node.place, QueryNode) else node.place.parent.query
                     assert any(holds(query, record) for record in records), f"{_path(self, node)} has none of them"
         self.operations.check()
@@ -167,7 +169,9 @@ def _path(kernel: Kernel, node: Directory) -> str:
 @contextmanager
 def kernel(layout: Layout = "auto", expr: Expr = EVERYTHING) -> Iterator[Kernel]:
     with tempfile.TemporaryDirectory(prefix="sigfs-test-") as directory:
-        made = Kernel(directory, Tree(layout, expr))
+        tree = Tree(layout, expr)
+        tree.views = lambda: VIEWS
+        made = Kernel(directory, tree)
         yield made
         made.operations.close()
 
@@ -193,6 +197,10 @@ PATHS = [
     "a@in/[1, 2]", "a@not/1", '@or/[{"a": 1}, {"doc.x": 1}]/b', '@not/{"a": 1}', "doc.x/1", "doc.x/1.0/a/1",
     "doc.x@gt/0/b/1", "doc.x@exists/false/a", "a/1/doc.x/1", ".job", "a/1/.job", "b/2/.job", ".jobs", "id", "id/0",
     "a/NaN", "a/0/b", "a/-0.0",
+    ".sigfs/find/a", ".sigfs/find/a/1/b/2", ".sigfs/find/b@gt/1/a/1", ".sigfs/find/a 1 b 2", ".sigfs/find/a.$gt 1/b/1",
+    ".sigfs/find/doc.x 1 a 1/b", '.sigfs/find/{"b": 1}/a/1', ".sigfs/find/a 1/.jobs", ".sigfs/find/.job",
+    ".sigfs/views/ones/b", ".sigfs/views/ones/b/1", ".sigfs/views/all/a/1", ".sigfs/views/noted/a/1/b/1",
+    *(f".sigfs/jobs/{job_id(n)}" for n in range(7)),
     *(f".jobs/{job_id(n)}" for n in range(7)), *(f"a/1/.jobs/{job_id(n)}" for n in range(7)),
     *(f"id/{job_id(n)}/a" for n in range(7)), *(f"id/{job_id(n)}" for n in range(7)),
     *(f"{job_id(n)}" for n in range(7)), *(f"a/1/{job_id(n)}" for n in range(7)),
@@ -258,6 +266,35 @@ def test_a_job_that_is_gone_is_told_along_its_own_path_only(thousand: Kernel) ->
     assert entry[1] == "3"
     assert paths(thousand, thousand.inodes) == {"", "kind", "kind/b", "kind/b/group", "kind/b/group/3",
                                                 "kind/b/group/3/seed", "kind/b/group/3/seed/3"}  # fmt: skip
+
+
+def test_below_sigfs_a_job_is_told_where_it_is_met_only() -> None:
+    with kernel("auto", parse("group 1")) as held:
+        jobs = [Change(job_id(n), Record(job_id(n), {"group": n % 10, "seed": n})) for n in range(100)]
+        held.operations.apply(jobs)
+        for path in (
+            "find/group 3/seed/13",
+            "find/group 4/seed/14",
+            "find/group/3/seed/13",
+            "views/all/group/3/seed/3",
+        ):
+            held.find(f".sigfs/{path}")
+        held.find(f".sigfs/jobs/{job_id(13)}")
+        held.operations.apply([Change(job_id(100), Record(job_id(100), {"group": 5, "seed": 100}))])  # views are known
+        held.inodes.clear()
+        held.apply([Change(job_id(13), None)])
+        inodes = held.operations._inodes
+        assert {(_path(held, inodes.get(parent)), name) for parent, name in held.names} == {  # type: ignore[arg-type]
+            (".sigfs/find/group 3/seed", "13"),
+            (".sigfs/find/group/3/seed", "13"),
+            (".sigfs/jobs", job_id(13)),
+        }
+        told = {path for path in paths(held, held.inodes) if not path.endswith(("13", job_id(13)))}
+        assert told == {
+            ".sigfs", ".sigfs/find", ".sigfs/find/group", ".sigfs/find/group/3", ".sigfs/find/group/3/seed",
+            ".sigfs/find/group 3", ".sigfs/find/group 3/seed", ".sigfs/views", ".sigfs/views/all",
+            ".sigfs/views/all/group", ".sigfs/views/all/group/3", ".sigfs/views/all/group/3/seed", ".sigfs/jobs",
+        }  # fmt: skip
 
 
 def test_a_document_is_not_told_while_nobody_asks_for_documents(thousand: Kernel) -> None:
