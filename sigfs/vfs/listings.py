@@ -43,8 +43,9 @@ class Listing:
         self._rest = entries
         self._read: list[Entry] = []
 
-    def __len__(self) -> int:
-        """Tell how many entries have been read so far."""
+    @property
+    def count(self) -> int:
+        """How many entries have been read so far."""
         return len(self._read)
 
     def starting(self, position: int) -> Iterator[DirEntry]:
@@ -85,6 +86,11 @@ class Kept:
     def listing(self) -> Listing | None:
         """See above."""
         return self._listing
+
+    @property
+    def count(self) -> int:
+        """How many names have been read so far."""
+        return 0 if self._listing is None else self._listing.count
 
     def share(self, made: Listing) -> Listing:
         """Have *made* read by all, unless there is one already; gives that which is."""
@@ -143,7 +149,7 @@ class Listings:
             kept.handles -= 1
             if kept.handles or self._kept.get(inode) is not kept:
                 return
-            self._cost[inode] = _OWN_COST + len(kept.listing or ())
+            self._cost[inode] = _OWN_COST + kept.count
             self._total += self._cost[inode]
             if self._total > self._limit:
                 for other in list(self._cost):  # the least recently closed first

@@ -842,8 +842,10 @@ class Operations(OpenFiles):
         if cookie == 0 or listing is None:
             listing = None
             if kept is not None and kept.stamp == self._listing_stamp(directory.node, directory.descriptor):
-                listing = kept.listing or kept.share(self._list(directory))
-            listing = directory.listing = listing or self._list(directory)
+                listing = kept.listing
+                if listing is None:
+                    listing = kept.share(self._list(directory))
+            listing = directory.listing = self._list(directory) if listing is None else listing
         return listing.starting(cookie)
 
     def releasedir(self, handle: FileHandle) -> None:
@@ -1251,7 +1253,7 @@ class Operations(OpenFiles):
         Where it has to look the names up again it is quicker to list them anew, attributes included.
         """
         return (
-            len(kept.listing or ()) <= _FEW_NAMES
+            kept.count <= _FEW_NAMES
             or len(kept.stamp) == 1  # a virtual directory's
             or time.monotonic() < kept.filled_s + self._entry_timeout_s
             or (self._coherence is not None and self._coherence.follows)

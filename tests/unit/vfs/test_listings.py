@@ -94,6 +94,35 @@ def test_a_reader_whose_copy_is_dropped_half_way_goes_on_in_what_it_read(world):
     world.operations.releasedir(handle)
 
 
+def test_all_who_read_a_directory_in_one_state_read_one_listing(world):
+    foo = world.at("foo")
+    first, second = world.operations.opendir(foo), world.operations.opendir(foo)
+    assert read(world, first) == read(world, second) == ["1", "2"]
+    directories = world.operations._directories
+    assert directories[first].listing is directories[second].listing is directories[first].kept.listing
+    for handle in (first, second):
+        world.operations.releasedir(handle)
+
+
+def test_a_long_listing_on_disk_is_listed_anew_with_attributes_once_names_have_to_be_looked_up_again(world):
+    job = world.job(1)
+    for number in range(100):
+        os.mkdir(world.below(1, str(number)))
+    world.age_ns = 10**10
+
+    def cache() -> str:
+        handle = world.operations.opendir(job)
+        try:
+            assert len(read(world, handle)) == 100
+            return world.operations.listing_cache(handle)
+        finally:
+            world.operations.releasedir(handle)
+
+    assert [cache(), cache()] == ["fill", "keep"]
+    world.operations._entry_timeout_s = 0
+    assert [cache(), cache()] == ["fill", "fill"]
+
+
 def test_no_listing_is_kept_that_the_kernel_is_not_told_of(world):
     handle = world.operations.opendir(world.at("doc.x@exists/false"))
     assert world.operations.listing_cache(handle) == "none"  # documents are read when somebody asks
