@@ -217,9 +217,9 @@ def _time(timespec: Any) -> Time | None:
 
 
 def _caller() -> Caller:
-    # libfuse 2 does not negotiate DONT_MASK: the kernel has applied the umask.
+    # libfuse 2 negotiates neither DONT_MASK, so that the kernel has applied the umask, nor POSIX_ACL.
     uid, gid, pid = fuse.fuse_get_context()
-    return Caller(uid=uid, gid=gid, pid=pid, umask=0)
+    return Caller(uid=uid, gid=gid, pid=pid, umask=0, by_acl=False)
 
 
 def _fields(attrs: Attrs) -> dict[str, int]:

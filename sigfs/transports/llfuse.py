@@ -141,8 +141,8 @@ def _request(
 
 
 def _caller(context: llfuse.RequestContext) -> Caller:
-    # libfuse 2 does not negotiate DONT_MASK: the kernel has applied the umask.
-    return Caller(uid=context.uid, gid=context.gid, pid=context.pid, umask=0)
+    # libfuse 2 negotiates neither DONT_MASK, so that the kernel has applied the umask, nor POSIX_ACL.
+    return Caller(uid=context.uid, gid=context.gid, pid=context.pid, umask=0, by_acl=False)
 
 
 def _now_where_recent(changes: SetAttr) -> SetAttr:

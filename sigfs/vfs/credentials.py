@@ -58,7 +58,14 @@ def as_caller(caller: Caller | None) -> AbstractContextManager[None]:
     """
     if caller is None or (caller.uid, caller.gid) == (os.geteuid(), os.getegid()) or not _may_become_others():
         return _NOTHING
-    return _credentials_of(caller, _FOR_CALLERS)
+    return _credentials_of(caller, _FOR_CALLERS if caller.by_acl else _MKNOD)
+
+
+def as_reader(caller: Caller | None) -> AbstractContextManager[None]:
+    """Give a block in which this thread looks up, opens and lists: as ``as_caller`` where the kernel has not checked
+    by ACLs whether the caller may; else as itself, which costs nothing.
+    """
+    return _NOTHING if caller is None or caller.by_acl else as_caller(caller)
 
 
 def strictly_as(caller: Caller | None) -> AbstractContextManager[None]:

@@ -33,7 +33,7 @@ from sigfs.vfs.absent import Absent
 from sigfs.vfs.backing import Backing, Descriptor
 from sigfs.vfs.changes import Changes
 from sigfs.vfs.coherence import WORKSPACE, Coherence
-from sigfs.vfs.credentials import as_caller
+from sigfs.vfs.credentials import as_caller, as_reader
 from sigfs.vfs.files import OpenFiles
 from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory, VirtualFile, tree_ino
 from sigfs.vfs.invalidation import Invalidation
@@ -62,6 +62,9 @@ log = logging.getLogger(__name__)
 # What of open(2)'s flags reaches the disk. Not O_CREAT and O_EXCL (decided here), O_DIRECT (our buffers are not
 # aligned), O_NOATIME (needs the owner), O_NONBLOCK, O_NOCTTY (regular files only).
 _OPEN_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
+
+_FMODE_EXEC: Final = 0o40
+"""Kernel-internal, in the flags of an open on behalf of execve(2)."""
 
 _TREE_TIMEOUT_S: Final = 3600.0
 """How long the kernel may keep a name of a virtual directory, about which it is told when that leads elsewhere."""
@@ -360,7 +363,8 @@ class Operations(OpenFiles):
         events = self._events_in(parent)
         try:
             directory = self._backing.directory(node)
-            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            with as_reader(caller):
+                found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
         attrs = self._entered(parent, name, found)
@@ -744,7 +748,8 @@ class Operations(OpenFiles):
                 raise FsError(errno.ESTALE)
             self._require_name(node)
         source = self._backing.node(node)
-        with as_caller(caller if flags & os.O_TRUNC else None):  # who, unless it is root, takes set-id bits away
+        # Who truncates, unless it is root, takes set-id bits away. To run a program it need not be readable.
+        with as_caller(caller) if flags & os.O_TRUNC else as_reader(None if flags & _FMODE_EXEC else caller):
             descriptor = Descriptor(os.open(source.path, flags & _OPEN_FLAGS | (0 if wait else os.O_NONBLOCK)))
         handle = self._opened(node, descriptor, flags)
         self._statepoints.opened(node)
@@ -812,7 +817,8 @@ class Operations(OpenFiles):
         if isinstance(node, DiskDirectory):
             self._statepoints.show(node, caller)
             directory = self._backing.directory(node)
-            descriptor = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd))
+            with as_reader(caller):
+                descriptor = Descriptor(os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY))
         stamp = self._listing_stamp(node, descriptor)
         kept, may_keep = (None, False) if stamp is None else self._listings.opened(inode, stamp, self._is_fresh)
         handle = self._new_handle()

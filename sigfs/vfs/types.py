@@ -29,12 +29,14 @@ class FsError(Exception):
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks. ``umask`` is applied by vfs (the transport negotiates DONT_MASK where it can; where the kernel has
-    applied it already, the transport passes 0)."""
+    applied it already, the transport passes 0). ``by_acl``: the kernel has checked the rights by ACLs, too (the
+    transport negotiates POSIX_ACL), and not by modes alone, whose group bits are a mask where there is an ACL."""
 
     uid: int
     gid: int
     pid: int
     umask: int = 0
+    by_acl: bool = True
 
 
 class Attrs(NamedTuple):

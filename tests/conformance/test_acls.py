@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -164,3 +164,35 @@ def setfacl_as_is(path: str) -> None:
         tag.to_bytes(2, "little") + permissions.to_bytes(2, "little") + b"\xff" * 4 for tag, permissions in entries
     )
     os.setxattr(path, "system.posix_acl_access", value)
+
+
+@as_root
+def test_a_mode_that_shows_the_mask_lets_nobody_in_whom_the_acl_keeps_out(here: Place) -> None:
+    write(here.path("file"), 0o660)
+    os.mkdir(here.path("directory"))
+    os.mkdir(here.path("directory", "below"))
+    for name in ("file", "directory"):
+        os.chown(here.path(name), ALICE, GROUP)
+        os.chmod(here.path(name), 0o770)
+        setfacl("-m", f"g::-,u:{BOB}:rwx", here.path(name))
+    os.chmod(here.below, 0o755)
+    assert mode_of(here.path("file")) == 0o770
+    attempts: list[Callable[[], object]] = [
+        lambda: os.open(here.path("file"), os.O_RDONLY),
+        lambda: os.open(here.path("file"), os.O_WRONLY | os.O_APPEND),
+        lambda: os.open(here.path("file"), os.O_WRONLY | os.O_TRUNC),
+        lambda: os.truncate(here.path("file"), 0),
+        lambda: os.listdir(here.path("directory")),
+        lambda: os.open(here.path("directory", "new"), os.O_WRONLY | os.O_CREAT),
+        lambda: os.mkdir(here.path("directory", "new")),
+        lambda: os.symlink("x", here.path("directory", "new")),
+        lambda: os.link(here.path("file"), here.path("directory", "new")),
+        lambda: os.rmdir(here.path("directory", "below")),
+        lambda: os.rename(here.path("directory", "below"), here.path("directory", "new")),
+    ]
+    with acting_as(4003, GROUP):
+        for attempt in attempts:
+            with pytest.raises(PermissionError):
+                attempt()
+    assert os.listdir(os.path.join(here.below, "directory")) == ["below"]
+    assert os.path.getsize(os.path.join(here.below, "file")) == 4

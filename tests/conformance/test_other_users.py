@@ -7,17 +7,23 @@ effective user; each test is as true of the plain directory.
 from __future__ import annotations
 
 import ctypes
+import grp
 import os
+import pwd
+import secrets
+import shutil
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
 from tests.support.drivers import Place
 from tests.support.limits import needs
+from tests.support.outcome import unavailable
 
 MOUNT_OPTIONS = ("allow_other",) if os.geteuid() == 0 else ()
 
@@ -325,3 +331,84 @@ def test_names_of_trusted_attributes_are_shown_to_root_only(ours: Place) -> None
     assert {"trusted.secret", "user.public"} <= set(os.listxattr(ours.path("file")))
     with acting_as(ALICE):
         assert os.listxattr(ours.path("file")) == ["user.public"]
+
+
+def test_a_program_that_may_be_run_and_not_read_is_run(ours: Place) -> None:
+    shutil.copy(shutil.which("true") or "/bin/true", ours.path("program"))
+    os.chmod(ours.path("program"), 0o711)
+    with acting_as(BOB):
+        with pytest.raises(PermissionError):
+            os.open(ours.path("program"), os.O_RDONLY)
+        child = os.fork()
+        if child == 0:
+            with suppress(OSError):
+                os.execv(ours.path("program"), ["program"])
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def as_user(name: str, *command: str) -> list[str]:
+    return ["setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups", *command]
+
+
+def test_users_made_for_this_with_groups_of_their_own_work_at_once_and_each_owns_what_it_makes(ours: Place) -> None:
+    for program in ("useradd", "userdel", "groupadd", "groupdel", "setpriv"):
+        if shutil.which(program) is None:
+            unavailable(f"there is no {program}")
+    tail = secrets.token_hex(3)
+    team, names = f"sigfs-t{tail}", [f"sigfs-a{tail}", f"sigfs-b{tail}"]
+    with ExitStack() as stack:
+        subprocess.run(["groupadd", team], check=True)
+        stack.callback(subprocess.run, ["groupdel", team], check=True)
+        for name in names:
+            subprocess.run(["useradd", "--no-create-home", "--groups", team, name], check=True)
+            stack.callback(subprocess.run, ["userdel", name], check=True)
+        gid = grp.getgrnam(team).gr_gid
+        shared = os.path.join(ours.below, "shared")
+        os.mkdir(shared)
+        os.chown(shared, 0, gid)
+        os.chmod(shared, 0o3770)  # for the team, its group goes to what is made, and each removes only his own
+        script = (
+            "umask 007\n"
+            'cd "$1"\n'
+            "for n in 1 2 3 4 5 6 7 8 9 10; do\n"
+            '    mkdir "$2-$n"; echo "$2" >"$2-$n/file"; ln -s file "$2-$n/link"; mkfifo "$2-$n/fifo"\n'
+            '    ln "$2-$n/file" "$2-$n/hard"; mv "$2-$n/link" "$2-$n/moved"; cp -p "$2-$n/file" "$2-$n/copy"\n'
+            '    echo "$2" >>log\n'
+            "done\n"
+        )
+        with open(os.path.join(shared, "log"), "wb"):
+            pass
+        os.chown(os.path.join(shared, "log"), 0, gid)
+        os.chmod(os.path.join(shared, "log"), 0o660)
+        work = [
+            subprocess.Popen(as_user(name, "sh", "-euc", script, "sh", ours.path("shared"), name), cwd="/")
+            for name in names
+        ]
+        assert [process.wait() for process in work] == [0, 0]
+        for name in names:
+            uid = pwd.getpwnam(name).pw_uid
+            for n in range(1, 11):
+                directory = os.path.join(shared, f"{name}-{n}")
+                assert mode_of(directory) == 0o2770
+                assert sorted(os.listdir(directory)) == ["copy", "fifo", "file", "hard", "moved"]
+                for path in (directory, *(os.path.join(directory, each) for each in os.listdir(directory))):
+                    found = os.lstat(path)
+                    assert (found.st_uid, found.st_gid) == (uid, gid), path
+                assert mode_of(os.path.join(directory, "file")) == 0o660
+        with open(os.path.join(shared, "log"), encoding="ascii") as file:
+            assert sorted(file.read().split()) == sorted(names * 10)
+        other = subprocess.run(
+            as_user(names[0], "rm", "-rf", ours.path("shared", f"{names[1]}-1")),
+            cwd="/",
+            capture_output=True,
+        )
+        assert other.returncode != 0
+        assert os.path.isdir(os.path.join(shared, f"{names[1]}-1"))  # what is in it is the team's, itself it is not
+        stranger = subprocess.run(
+            ["setpriv", "--reuid=4009", "--regid=4009", "--clear-groups", "ls", ours.path("shared")],
+            cwd="/",
+            capture_output=True,
+        )
+        assert stranger.returncode != 0
