@@ -135,6 +135,8 @@ def format_value(value: Json) -> str:
     >>> [format_value(value) for value in ("methyl", "42", "", "/x/", 42, 0.1, True, {"b": 1, "a": [None]})]
     ['methyl', '"42"', '""', '"/x/"', '42', '0.1', 'true', '{"a": [null], "b": 1}']
     """
+    if type(value) is int:  # as json.dumps does, in a tenth of its time
+        return int.__repr__(value)
     if not isinstance(value, str):
         return json.dumps(value, sort_keys=True, ensure_ascii=False)
     return value if _is_bare(value) else quote(value)

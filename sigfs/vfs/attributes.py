@@ -9,12 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from sigfs.vfs import syscalls
-from sigfs.vfs.credentials import as_caller
+from sigfs.vfs.credentials import as_caller, masking
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sigfs.vfs.backing import Descriptor
     from sigfs.vfs.types import Caller, SetAttr
 
@@ -39,18 +42,10 @@ def of_tree_directory(st_ino: int, workspace: os.stat_result | None, changed_ns:
     uid = os.geteuid() if workspace is None else workspace.st_uid
     gid = os.getegid() if workspace is None else workspace.st_gid
     device = 0 if workspace is None else workspace.st_dev
-    seconds = changed_ns // _NS_PER_S
-    times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), changed_ns / _NS_PER_S)
-    return os.stat_result(
-        (stat.S_IFDIR | permissions, st_ino, device, 1, uid, gid, 0, seconds, seconds, seconds),
-        {
-            **times,
-            **dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), changed_ns),
-            "st_blksize": 4096,
-            "st_blocks": 0,
-            "st_rdev": 0,
-        },
-    )
+    seconds, float_s = changed_ns // _NS_PER_S, changed_ns / _NS_PER_S
+    # All fields in their order, which takes a third of the time of naming them; last st_blksize, st_blocks, st_rdev.
+    times = (seconds, seconds, seconds, float_s, float_s, float_s, changed_ns, changed_ns, changed_ns)
+    return os.stat_result((stat.S_IFDIR | permissions, st_ino, device, 1, uid, gid, 0, *times, 4096, 0, 0))
 
 
 def of_virtual_file(st_ino: int, workspace: os.stat_result | None, changed_ns: int, size_bytes: int) -> os.stat_result:
@@ -104,11 +99,18 @@ def _only_drops_set_id(before: int, mode: int) -> bool:
     return not mode & ~before and not before & ~mode & ~(stat.S_ISUID | stat.S_ISGID)
 
 
-def creation_mode(directory: Descriptor, mode: int, caller: Caller) -> int:
-    """Give the mode to create a node in *directory* with: less the caller's umask, unless a default ACL decides.
+def creation(directory: Descriptor, mode: int, caller: Caller) -> tuple[int, AbstractContextManager[None]]:
+    """Give the mode to create a node in *directory* with, and a block to do it in.
 
-    The server runs with a umask of 0, so what is given here is what the disk below gets.
+    What it gets is *mode* less the caller's umask, unless a default ACL of the directory decides. The server runs with
+    a umask of 0; in the block the thread has the caller's, so that the disk below looks for the ACL, if it knows any.
     """
+    masked = masking(caller.umask & mode)
+    return (creation_mode(directory, mode, caller), nullcontext()) if masked is None else (mode, masked)
+
+
+def creation_mode(directory: Descriptor, mode: int, caller: Caller) -> int:
+    """Give the mode itself: for what is not made at once, or where threads cannot have a umask of their own."""
     if caller.umask & mode:
         try:
             os.getxattr(directory.path, _DEFAULT_ACL)

@@ -80,7 +80,7 @@ class Backing:
         self._inodes = inodes
         self._limit = _default_limit() if limit is None else limit
         self._lock = threading.Lock()
-        self._workspace_descriptor: Descriptor | None = None
+        self._workspace_found: tuple[Descriptor, int, int] | None = None  # with st_ino and st_dev
         self._cache: OrderedDict[Inode, Descriptor] = OrderedDict()  # least recently used first
 
     def workspace(self) -> Descriptor:
@@ -89,15 +89,24 @@ class Backing:
         Raises:
             FileNotFoundError: it is not there (yet).
         """
-        descriptor = self._workspace_descriptor
-        if descriptor is not None:
+        return self.found_workspace()[0]
+
+    def found_workspace(self) -> tuple[Descriptor, os.stat_result]:
+        """Give what ``workspace`` gives, and its attributes.
+
+        Complexity: one system call.
+        """
+        known = self._workspace_found
+        if known is not None:
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor.fd), os.stat(self._workspace.path)):
-                    return descriptor
+                found = os.stat(self._workspace.path)
+                if (found.st_ino, found.st_dev) == known[1:]:  # of what is open, so never another's number
+                    return known[0], found
         descriptor = Descriptor(self._workspace.open_dir())
+        found = os.fstat(descriptor.fd)
         with self._lock:
-            self._workspace_descriptor = descriptor
-        return descriptor
+            self._workspace_found = descriptor, found.st_ino, found.st_dev
+        return descriptor, found
 
     def directory(self, node: DiskDirectory) -> Descriptor:
         """Give a descriptor (O_PATH) of the directory *node*.
@@ -201,7 +210,7 @@ class Backing:
         """Let go of all descriptors. What is asked for afterwards is opened again."""
         with self._lock:
             self._cache.clear()
-            self._workspace_descriptor = None
+            self._workspace_found = None
 
     def discard(self, inode: Inode) -> Descriptor | None:
         """Give and forget the descriptor of a directory, which is opened again when it is asked for."""

@@ -1,9 +1,9 @@
 """By whose rights a thread changes the disk below.
 
-Owned here: the credentials of the calling thread while a block runs. The kernel checks a request by what it has cached
-of owners and modes, and a server that runs as root may do more than the one who asked. So what only an owner may do,
-who owns what is made, whose quota it counts on, and whether set-id bits survive is left to the disk below: it sees
-the caller.
+Owned here: the credentials and the umask of the calling thread while a block runs. The kernel checks a request by what
+it has cached of owners and modes, and a server that runs as root may do more than the one who asked. So what only an
+owner may do, who owns what is made, whose quota it counts on, and whether set-id bits survive is left to the disk
+below: it sees the caller.
 
 All of this is per thread. Nothing in such a block may start a thread, which would inherit the caller's credentials.
 """
@@ -15,8 +15,10 @@ import errno
 import functools
 import logging
 import os
+import sys
+import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from sigfs.vfs import syscalls
 
@@ -41,6 +43,9 @@ caller's own capabilities and groups, of which we know less. Not CAP_FOWNER, CAP
 CAP_SYS_RESOURCE, for which quotas and the reserve of a full disk do not count."""
 
 _NOTHING: Final = nullcontext()
+_of_thread: Final = threading.local()
+"""``ordinary_writer``: the block, made once, as a thread's own capabilities stay what they are outside of blocks;
+``has_own_umask``: whether the thread has one that it does not share."""
 
 
 def as_caller(caller: Caller | None) -> AbstractContextManager[None]:
@@ -89,10 +94,72 @@ def as_ordinary_writer() -> AbstractContextManager[None]:
 
     Quotas and the reserve of a full disk count, too. Who owns what, and what may be opened, stays as it is.
     """
+    try:
+        known: AbstractContextManager[None] = _of_thread.ordinary_writer
+    except AttributeError:
+        pass
+    else:
+        return known
     before = syscalls.get_capabilities()
-    if not before.effective_low & (_FSETID | _SYS_RESOURCE):
+    after = _reduced(before, before.effective_low & ~(_FSETID | _SYS_RESOURCE), before.effective_high)
+    block = _NOTHING if after.effective_low == before.effective_low else _Capabilities(after, before)
+    _of_thread.ordinary_writer = block
+    return block
+
+
+def masking(umask: int) -> AbstractContextManager[None] | None:
+    """Give a block in which what this thread makes has no permission that is in *umask*, as the disk below sees fit.
+
+    A default ACL of the directory overrides it there. Elsewhere the server has a umask of 0.
+
+    Returns:
+        None: threads cannot have a umask of their own here.
+    """
+    try:
+        has_own = _of_thread.has_own_umask
+    except AttributeError:
+        try:
+            syscalls.get_own_umask()
+            os.umask(0)  # what it shared may have been that of a block
+            has_own = True
+        except OSError as error:
+            log.info("threads share one umask: %s", error)
+            has_own = False
+        _of_thread.has_own_umask = has_own
+    if not umask:
         return _NOTHING
-    return _without(_FSETID | _SYS_RESOURCE, before)
+    return _umask(umask) if has_own else None
+
+
+class _Umask(AbstractContextManager[None]):
+    def __init__(self, umask: int) -> None:
+        self._umask = umask
+
+    def __enter__(self) -> None:
+        os.umask(self._umask)
+
+    def __exit__(self, *_: object) -> None:
+        os.umask(0)
+
+
+_umask = functools.cache(_Umask)  # there are 512
+
+
+class _Capabilities(AbstractContextManager[None]):
+    """A block with *within*, for the one thread that has *before*. May be entered again and again."""
+
+    def __init__(self, within: syscalls.Capabilities, before: syscalls.Capabilities) -> None:
+        self._within = within
+        self._before = before
+
+    def __enter__(self) -> None:
+        syscalls.set_capabilities(self._within)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            syscalls.set_capabilities(self._before)
+        except BaseException:  # noqa: BLE001 - whatever it was
+            _end()
 
 
 @functools.cache
@@ -111,16 +178,6 @@ def _may_become_others() -> bool:
         log.info("what other users make will be root's: %s", error)
         return False
     return True
-
-
-@contextmanager
-def _without(capabilities: int, before: syscalls.Capabilities) -> Iterator[None]:
-    try:
-        syscalls.set_capabilities(_reduced(before, before.effective_low & ~capabilities, before.effective_high))
-        yield
-    finally:
-        with _or_end():
-            syscalls.set_capabilities(before)
 
 
 @contextmanager
@@ -161,10 +218,14 @@ def _or_end() -> Iterator[None]:
     try:
         yield
     except BaseException:  # noqa: BLE001 - whatever it was
-        try:
-            log.critical("the server's credentials did not come back; it ends", exc_info=True)
-        finally:
-            os._exit(os.EX_SOFTWARE)
+        _end()
+
+
+def _end() -> NoReturn:
+    try:
+        log.critical("the server's credentials did not come back; it ends", exc_info=sys.exc_info())
+    finally:
+        os._exit(os.EX_SOFTWARE)
 
 
 def _groups_of(caller: Caller) -> list[int]:

@@ -39,6 +39,7 @@ from sigfs.vfs.inodes import DiskDirectory, File, Inodes, TreeDirectory, Virtual
 from sigfs.vfs.invalidation import Invalidation
 from sigfs.vfs.listings import Listing, Listings
 from sigfs.vfs.recent import Recent
+from sigfs.vfs.resolved import Resolved
 from sigfs.vfs.statepoints import StatePointFiles
 from sigfs.vfs.types import ROOT, Attrs, Caller, DirEntry, FsError, Inode, ListingCache
 from sigfs.vfs.virtual import Pages
@@ -188,6 +189,7 @@ class Operations(OpenFiles):
         self._trusts_times = trusts_times
         self._backing = Backing(workspace, self._inodes)
         self._inodes.on_drop = self._dropped
+        self._resolved = Resolved()
         self._statepoints = StatePointFiles(workspace, self._inodes, self._backing)
         self._changes = Changes(
             tree, index, workspace, self._inodes, self._backing, self._statepoints, self._take, self._tell_changed
@@ -433,9 +435,9 @@ class Operations(OpenFiles):
             mode: type and permissions; the caller's umask is applied here.
         """
         directory = self._changeable(parent, name)
-        mode = attributes.creation_mode(directory, mode, caller)
+        mode, masked = attributes.creation(directory, mode, caller)
         latest = self._inodes.last
-        with as_caller(caller):
+        with as_caller(caller), masked:
             os.mknod(name, mode, rdev, dir_fd=directory.fd)
         return self._made(parent, directory, name, latest)
 
@@ -446,9 +448,9 @@ class Operations(OpenFiles):
         if isinstance(node, TreeDirectory):
             return self._mkdir_in_tree(node, name, mode, caller)
         directory = self._changeable(parent, name)
-        mode = attributes.creation_mode(directory, mode, caller)
+        mode, masked = attributes.creation(directory, mode, caller)
         latest = self._inodes.last
-        with as_caller(caller):
+        with as_caller(caller), masked:
             os.mkdir(name, mode, dir_fd=directory.fd)
         return self._made(parent, directory, name, latest)
 
@@ -769,14 +771,15 @@ class Operations(OpenFiles):
                 process runs as: the kernel then looks again and checks the caller's right to open it.
         """
         directory = self._changeable(parent, name)
-        mode = attributes.creation_mode(directory, stat.S_IMODE(mode), caller)
+        mode = stat.S_IMODE(mode)
         node = self._directory(parent)
         if isinstance(node, DiskDirectory) and self._statepoints.is_kept(node, name):
-            return self._create_scratch(node, flags, mode, caller)
+            return self._create_scratch(node, flags, attributes.creation_mode(directory, mode, caller), caller)
+        mode, masked = attributes.creation(directory, mode, caller)
         latest = self._inodes.last
         how = flags & _OPEN_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            with as_caller(caller):
+            with as_caller(caller), masked:
                 descriptor = Descriptor(os.open(name, how, mode, dir_fd=directory.fd))
         except FileExistsError:
             if flags & os.O_EXCL:
@@ -795,9 +798,9 @@ class Operations(OpenFiles):
             OSError: EOPNOTSUPP where the disk below has no such files.
         """
         directory = self._changeable_directory(parent)
-        mode = attributes.creation_mode(directory, stat.S_IMODE(mode), caller)
+        mode, masked = attributes.creation(directory, stat.S_IMODE(mode), caller)
         how = flags & (_OPEN_FLAGS | os.O_EXCL) & ~os.O_TRUNC | os.O_TMPFILE
-        with as_caller(caller):
+        with as_caller(caller), masked:
             descriptor = Descriptor(os.open(".", how, mode, dir_fd=directory.fd))
         found = os.fstat(descriptor.fd)
         file = self._inodes.nameless_file(found)
@@ -1062,7 +1065,7 @@ class Operations(OpenFiles):
 
     def _look_below(self) -> _Below:
         try:
-            workspace = self._backing.workspace()
+            workspace, found = self._backing.found_workspace()
         except FileNotFoundError:
             return _Below(None, errno.ENODATA)
         if self._coherence is not None and workspace is not self._watched_workspace:
@@ -1072,7 +1075,7 @@ class Operations(OpenFiles):
             acl: bytes | int = os.getxattr(workspace.path, "system.posix_acl_access")
         except OSError as error:
             acl = error.errno or errno.ENODATA
-        return _Below(os.fstat(workspace.fd), acl)
+        return _Below(found, acl)
 
     def _tree_attrs(self, node: TreeDirectory) -> Attrs:
         found = attributes.of_tree_directory(node.st_ino, self._below.get().status, self._changed_at(node))
@@ -1140,12 +1143,18 @@ class Operations(OpenFiles):
             return self._tree_attrs(self._inodes.tree_directory(parent, name, TOP))
         if parent.place == TOP and name in PAGES:
             return self._page(parent, name)
-        reads_documents = self._bring_documents(parent, name)
-        with _bounded(), self._index.reading() as table:
-            generation = table.generation
-            found = self._tree.find(parent.place, name, table)
-            child, branch = (None, None) if found is None else (found.node, found.branch)
-        if child is None:
+        generation = self._index.generation
+        known = self._resolved.get(generation, parent.inode, name)
+        reads_documents = known is None and self._bring_documents(parent, name)
+        if known is None:
+            with _bounded(), self._index.reading() as table:
+                generation = table.generation
+                found = self._tree.find(parent.place, name, table)
+                known = None if found is None else (found.node, found.branch)
+            # not what depends on documents, which are to be brought each time, or on the configuration
+            if known is not None and not reads_documents and parent.place != VIEWS:
+                self._resolved.keep(generation, parent.inode, name, known)
+        if known is None:
             place = self._changes.find(parent.place, name, caller)
             if place is not None:
                 directory = self._inodes.tree_directory(parent, name, place)
@@ -1154,6 +1163,7 @@ class Operations(OpenFiles):
             if may_keep and not self._changes.has_vanished(parent.place, name):
                 self._may_be_kept_absent((parent.inode, name), generation)
             return None
+        child, branch = known
         if isinstance(child, JobNode):
             events = self._events_in(WORKSPACE)
             disk = self._job_stat(child.id)

@@ -101,7 +101,7 @@ class Bench:
             file.seek(0)
             begin = time.perf_counter()
             done = subprocess.run(
-                command, cwd=cwd, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                ["env", "-C", cwd, *command], stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                 env={**os.environ, "LC_ALL": "C"}, **self.stage.user.popen(),
             )  # type: ignore[call-overload]  # fmt: skip
             wall_s = time.perf_counter() - begin

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sigfs.vfs import credentials, syscalls
-from sigfs.vfs.credentials import as_caller, as_ordinary_writer
+from sigfs.vfs.credentials import as_caller, as_ordinary_writer, masking
 from sigfs.vfs.types import Caller
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as others")
@@ -88,6 +88,32 @@ def test_an_ordinary_writer_keeps_no_set_id_bits() -> None:
     before = capabilities()
     with as_ordinary_writer():
         assert capabilities() == before & ~(FSETID | credentials._SYS_RESOURCE)
+
+
+def test_a_thread_has_the_callers_umask_and_no_other_thread_has_it() -> None:
+    def umask() -> str:
+        with open("/proc/thread-self/status", encoding="utf-8") as file:
+            return next(line.split()[1] for line in file if line.startswith("Umask:"))
+
+    go, done, seen = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        block = masking(0o027)
+        assert block is not None
+        with block:
+            seen.append(umask())
+            go.set()
+            done.wait(30)
+        seen.append(umask())
+
+    before = umask()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert go.wait(30)
+    assert umask() == before
+    done.set()
+    thread.join()
+    assert seen == ["0027", "0000"]
 
 
 def test_the_groups_are_the_callers_if_it_is_there() -> None:
