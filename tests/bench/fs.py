@@ -197,6 +197,8 @@ def _measure(made: Stage, client: str, part: Part, arguments: argparse.Namespace
                 if number >= 0:
                     samples.setdefault(name, []).append(fs_work.samples(done, work.unit))
                     spent[name] = spent.get(name, 0.0) + who.processor_s() - before
+        if work.removes:
+            bench.settle()
         samples = {name: samples[name] for name, _, _ in turns}
         note = ", ".join(f"{name} {value / arguments.rounds:.3f}" for name, value in spent.items() if value)
         yield Measure(work.name, made.jobs, work.unit, samples, _aims(work, part, samples), note)

@@ -178,7 +178,9 @@ def _make_store(made: Stage, stack: contextlib.ExitStack) -> None:
     image, place = os.path.join(made.base, "image"), os.path.join(made.base, "store")
     with open(image, "wb") as file:
         file.truncate(_STORE_GB << 30)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image], check=True)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-F", "-i", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0", image], check=True
+    )
     os.mkdir(place)
     done = subprocess.run(
         ["losetup", "--find", "--show", "--direct-io=on", image], check=True, capture_output=True, text=True

@@ -1,7 +1,8 @@
 """The works that are timed, the same for all: calls in a loop in C, and the programs that people run.
 
-Owned here: what is done, and what is made ready before. A work is given the contestant whose turn it is and gives
-seconds and how often something was done; whatever it needs is remade before and not timed.
+Owned here: what is done, and what is made ready before. What a work makes stays until the store is gone. A work is given
+the contestant whose turn it is and gives seconds and how often something was done; whatever it needs is remade before
+and not timed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.bench.harness import Aim
 
 MIB = 1 << 20
 _SMALL = 2000  # names that a loop of calls makes or opens
+_RECENTLY_DELETED_S = 6.0  # ext4: five seconds
 _MANY_JOBS = 1000  # that are copied
 
 
@@ -37,13 +39,15 @@ class Work:
     Attributes:
         run: makes ready, does it once.
         unit: of one sample: "µs" a call, "ms" a mebibyte, "s" a program.
-        aims: of sigfs as root, and as an ordinary user.
+        aims: of sigfs as root.
+        removes: whether files are removed in great number.
     """
 
     name: str
     unit: str
     run: Callable[[Bench, Mounted], Done]
     aims: tuple[Aim, ...]
+    removes: bool = False
 
 
 class Bench:
@@ -144,16 +148,16 @@ class Bench:
         os.chown(below, self.stage.user.uid, self.stage.user.gid)
         return path
 
-    def discard(self, of: Mounted, path: str) -> None:
-        below = self.stage.below(path, of)
-        of.forget_names()
-        shutil.rmtree(below)
+    def settle(self) -> None:
+        """Wait until ext4 gives inodes of removed files away again: till then each creation looks through them all."""
+        if not self.quick:
+            time.sleep(_RECENTLY_DELETED_S)
 
     def names(self, directory: str) -> list[str]:
         return [os.path.join(directory, f"name-{number:05}") for number in range(self.small)]
 
-    def with_names(self, of: Mounted, kind: str) -> tuple[str, list[str]]:
-        """Give a directory with files or directories in it, and their paths."""
+    def with_names(self, of: Mounted, kind: str) -> list[str]:
+        """Give the paths of new empty files or directories."""
         directory = self.empty(of, kind)
         paths = self.names(directory)
         for path in paths:
@@ -164,7 +168,7 @@ class Bench:
             else:
                 os.mkdir(below)
             os.chown(below, self.stage.user.uid, self.stage.user.gid)
-        return directory, paths
+        return paths
 
     def archive(self) -> str:
         """Give a tar file of jobs."""
@@ -222,7 +226,8 @@ def _write(block: int, mib: int, how: str) -> Callable[[Bench, Mounted], Done]:
         directory = bench.empty(of, "written")
         size = 8 if bench.quick else mib
         done = bench.data("write", block, "sequential", size * MIB // block, how, os.path.join(directory, "file"))
-        bench.discard(of, directory)
+        of.forget_names()
+        shutil.rmtree(bench.stage.below(directory, of))
         return done
 
     return run
@@ -250,19 +255,15 @@ def _open(bench: Bench, of: Mounted) -> Done:
 def _made(mode: str) -> Callable[[Bench, Mounted], Done]:
     def run(bench: Bench, of: Mounted) -> Done:
         directory = bench.empty(of, mode)
-        done = bench.calls(mode, bench.names(directory))
-        bench.discard(of, directory)
-        return done
+        return bench.calls(mode, bench.names(directory))
 
     return run
 
 
 def _changed(mode: str, kind: str) -> Callable[[Bench, Mounted], Done]:
     def run(bench: Bench, of: Mounted) -> Done:
-        directory, paths = bench.with_names(of, kind)
-        done = bench.calls(mode, paths)
-        bench.discard(of, directory)
-        return done
+        paths = bench.with_names(of, kind)
+        return bench.calls(mode, paths)
 
     return run
 
@@ -295,9 +296,7 @@ def _relative(bench: Bench, of: Mounted) -> list[str]:
 def _copied(bench: Bench, of: Mounted) -> Done:
     to = bench.empty(of, "copy")
     of.forget_names()
-    done = bench.program(["cp", "-r", "-t", to, *_relative(bench, of)], of.jobs)
-    bench.discard(of, to)
-    return done
+    return bench.program(["cp", "-r", "-t", to, *_relative(bench, of)], of.jobs)
 
 
 def _tarred(bench: Bench, of: Mounted) -> Done:
@@ -308,16 +307,12 @@ def _tarred(bench: Bench, of: Mounted) -> Done:
 def _synced(bench: Bench, of: Mounted) -> Done:
     to = bench.empty(of, "rsync")
     of.forget_names()
-    done = bench.program(["rsync", "-ar", "--files-from=-", of.jobs + "/", to], "/", _relative(bench, of))
-    bench.discard(of, to)
-    return done
+    return bench.program(["rsync", "-ar", "--files-from=-", of.jobs + "/", to], "/", _relative(bench, of))
 
 
 def _unpacked(bench: Bench, of: Mounted) -> Done:
     to = bench.empty(of, "untar")
-    done = bench.program(["tar", "-C", to, "-xf", bench.archive()], "/")
-    bench.discard(of, to)
-    return done
+    return bench.program(["tar", "-C", to, "-xf", bench.archive()], "/")
 
 
 def _removed(bench: Bench, of: Mounted) -> Done:
@@ -354,9 +349,9 @@ PARTS: dict[str, tuple[Work, ...]] = {
         Work("stat of jobs, cold", "µs", _stat(virtual=True, warm=False), _ELSEWHERE),
         Work("open, read, close", "µs", _open, _ELSEWHERE),
         Work("create", "µs", _made("create"), _ELSEWHERE),
-        Work("unlink", "µs", _changed("unlink", "files"), _ELSEWHERE),
+        Work("unlink", "µs", _changed("unlink", "files"), _ELSEWHERE, removes=True),
         Work("mkdir", "µs", _made("mkdir"), _ELSEWHERE),
-        Work("rmdir", "µs", _changed("rmdir", "directories"), _ELSEWHERE),
+        Work("rmdir", "µs", _changed("rmdir", "directories"), _ELSEWHERE, removes=True),
         Work("rename", "µs", _changed("rename", "files"), _ELSEWHERE),
     ),
     "walks": (
@@ -372,7 +367,7 @@ PARTS: dict[str, tuple[Work, ...]] = {
         Work("tar of 1,000 jobs", "s", _tarred, _ELSEWHERE),
         Work("rsync of 1,000 jobs", "s", _synced, _ELSEWHERE),
         Work("untar of 1,000 jobs", "s", _unpacked, _ELSEWHERE),
-        Work("rm -r of 1,000 jobs", "s", _removed, _ELSEWHERE),
+        Work("rm -r of 1,000 jobs", "s", _removed, _ELSEWHERE, removes=True),
         Work("git status of 3,000 files", "s", _status, _CACHE_WINS),
     ),
 }
