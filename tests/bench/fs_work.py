@@ -1,6 +1,6 @@
 """The works that are timed, the same for all: calls in a loop in C, and the programs that people run.
 
-Owned here: what is done, and what is made ready before. What a work makes stays until the store is gone. A work is given
+Owned here: what is done, and what is made ready before. What a work makes stays until the store is gone. It is given
 the contestant whose turn it is and gives seconds and how often something was done; whatever it needs is remade before
 and not timed.
 """
