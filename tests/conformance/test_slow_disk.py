@@ -157,7 +157,7 @@ def test_more_reads_may_hang_than_the_pool_has_threads(world: World) -> None:
 def test_a_server_that_is_told_to_end_leaves_nobody_waiting_though_the_disk_hangs(world: World) -> None:
     process = world.server.process
     assert process is not None
-    with world.disk.hanging():
+    with world.disk.hanging("getattr", job_id(SLOW)):
         client = world.hang("os.stat('{}/file')")
         process.terminate()
         wait_until(lambda: client.poll() is not None, SlowDisk.LIMIT_S, "the client to be told")
@@ -166,7 +166,7 @@ def test_a_server_that_is_told_to_end_leaves_nobody_waiting_though_the_disk_hang
 
 
 def test_a_mount_taken_out_of_the_tree_ends_when_the_disk_answers(world: World) -> None:
-    with world.disk.hanging():
+    with world.disk.hanging("getattr", job_id(SLOW)):
         client = world.hang("os.stat('{}/file')")
         unmount(world.server.mountpoint, lazy=True)
     assert client.wait(30) == 0
