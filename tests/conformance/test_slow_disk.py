@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -117,6 +118,7 @@ def test_a_disk_that_hangs_as_a_whole_leaves_the_virtual_directories(world: Worl
             assert sorted(os.listdir(world.top / "a" / "2" / "b")) == ["1", "2"]
             assert (world.top / "a" / "2").is_dir()
             assert not (world.top / "a" / "3").exists()
+        assert json.loads(os.getxattr(world.top, "user.sigfs.status"))["stuck"] > 0
         assert [client.poll() for client in clients] == [None] * 21
     assert [client.wait(30) for client in clients] == [0] + [1] * 20
 
