@@ -43,15 +43,17 @@ class Worker:
         task: what it is at; None: it waits for something to do. Set by the thread itself.
         relieved: it is to end after this task.
         counts: requests received, by opcode. For the thread itself.
+        body: what came with the request; its own as long as ``task`` is that request.
     """
 
-    __slots__ = ("counts", "relieved", "seen", "task", "thread")
+    __slots__ = ("body", "counts", "relieved", "seen", "task", "thread")
 
     def __init__(self) -> None:
         self.task: Task | None = None
         self.seen: Task | None = None  # what it was at when it was last looked at
         self.relieved = False
         self.counts: dict[int, int] = {}
+        self.body = memoryview(b"")
         self.thread: threading.Thread
 
 
@@ -104,18 +106,18 @@ class Crew:
             self._leaving = [*self._leaving, *self.on_duty[size:]]
             self.on_duty = self.on_duty[:size]
 
-    def relieve(self) -> bool:
-        """Take off duty who has been at the same task since the last call and waits for something; tell if anybody was.
+    def relieve(self) -> list[Worker]:
+        """Take off duty, and give, who has been at the same task (``seen``) since the last call, and waits.
 
-        Nobody is if there are too many already.
+        Nobody is taken off if too many are stuck already.
         """
-        found = False
+        found: list[Worker] = []
         for worker in self.on_duty:
             task = worker.task
             if task is None or task is not worker.seen:
                 worker.seen = task
             elif _waits(worker.thread.native_id):
-                found = True
+                found.append(worker)
                 self._take_off(worker)
         return found
 

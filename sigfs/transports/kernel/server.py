@@ -64,7 +64,8 @@ class Server:
         self.passthrough = Passthrough(device, enabled=session.has(Init.PASSTHROUGH))
         self._waiters = Waiters()
         self._readers = Crew("sigfs-serve", self._read)
-        self._handlers = Handlers(device, operations, session, self).by_opcode
+        handlers = Handlers(device, operations, session, self)
+        self._handlers, self._list_names = handlers.by_opcode, handlers.list_names
         self.stopping = threading.Event()
         """Set it and send requests, as long as ``is_reading``, to end the loop before the file system is unmounted."""
         self._ended = threading.Event()
@@ -171,7 +172,8 @@ class Server:
                     self._calls.put(None)
                 opcode = request.opcode
                 counts[opcode] = counts.get(opcode, 0) + 1
-                self._handle(request, view[header_size:length])
+                worker.body = view[header_size:length]
+                self._handle(request, worker.body)
                 worker.task = None
                 if self.stopping.is_set():
                     break
@@ -214,11 +216,18 @@ class Server:
                         self._calls.get(timeout=_AGAIN_S if self._deferred or self._waiters else None)
                 self._asleep, quiet = False, 0
 
+    def _answer_without_attributes(self, worker: Worker) -> None:
+        """If *worker* is stuck looking up what it lists, have the names listed by somebody else."""
+        request, body = worker.seen, bytes(worker.body)
+        if isinstance(request, Header) and request.opcode == Opcode.READDIRPLUS and worker.task is request:
+            self._pool.submit(request.unique, lambda: self._list_names(request, body), request.pid)
+
     def _tick(self) -> bool:
         """Look at everybody once; tell whether there was anything to see."""
         now_s = time.monotonic()
-        if self._readers.relieve():
+        for worker in self._readers.relieve():
             self._slow_until_s = now_s + _SLOW_S
+            self._answer_without_attributes(worker)
         is_slow = now_s < self._slow_until_s
         if self._ended.is_set() or self.stopping.is_set():
             return False
