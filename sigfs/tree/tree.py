@@ -261,7 +261,7 @@ class Tree:
             if node.kind == "find" and not is_text(name):
                 return self.reads_documents(PROJECT, name)
             place = find_special(node, name, self.views())
-            return isinstance(place, QueryNode) and needs_documents(place.query)
+            return isinstance(place, QueryNode) and self.reads_documents(place)
         if needs_documents(self.query(node)):
             return True
         try:

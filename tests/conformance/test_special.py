@@ -187,7 +187,9 @@ def test_everything_in_it_is_read_only(fs: Fs) -> None:
         lambda: fs.removexattr(index, "user.x"),
         lambda: fs.write_file(special(fs.place, "file"), b""),
     ]
-    assert [refused(call) for call in calls] == [errno.EPERM] * len(calls)
+    answers = {refused(call) for call in calls}
+    # To an ordinary user the kernel says already that a file without write permission cannot be written.
+    assert answers == ({errno.EPERM} if os.geteuid() == 0 or fs.driver == "direct" else {errno.EPERM, errno.EACCES})
     assert fs.listdir() == []
     assert refused(lambda: fs.listdir(index)) == errno.ENOTDIR
 
