@@ -67,6 +67,19 @@ def test_a_job_that_is_gone_is_in_none_of_it(special: Path, project: Project, di
     assert {"a": 3, "b": "x"} not in statepoints(special)
 
 
+def test_jobs_are_made_moved_and_removed_in_a_view_below(special: Path, project: Project) -> None:
+    place = special / "find/b/x/a"
+    (place / "9").mkdir()
+    assert {"a": 9, "b": "x"} in statepoints(special)
+    (place / "9/data").write_text("kept")
+    (place / "9").rename(place / "10")
+    assert Path(project.open({"a": 10, "b": "x"}).fn("data")).read_text() == "kept"
+    assert {"a": 9, "b": "x"} not in statepoints(special)
+    shutil.rmtree(place / "10")
+    assert not (place / "10").exists()
+    assert len(statepoints(special)) == 6
+
+
 def test_an_open_file_says_what_was_so(special: Path, project: Project) -> None:
     before = (special / "index.jsonl").read_bytes()
     with open(special / "index.jsonl", "rb", buffering=0) as file:
