@@ -242,8 +242,9 @@ class Changes:
         for node in self._inodes.of_job(job):
             with contextlib.suppress(OSError, FsError):
                 self._backing.directory(node)  # to be reached by all its paths until the nodes are told
+        workspace = self._backing.workspace()
         with strictly_as(caller), self._answers(*new):
-            new_job = self._workspace.migrate(job, statepoint, workspace_fd=self._backing.workspace().fd)
+            new_job = self._workspace.migrate(job, statepoint, workspace_fd=workspace.fd)
         if new_job == job:
             raise self._refuse(*new, "the job would stay what it is")
         self._inodes.migrated((old[0].inode, old[1]), (new[0].inode, new[1]), job, new_job)

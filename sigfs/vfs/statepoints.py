@@ -159,10 +159,9 @@ class StatePointFiles:
         try:
             os.stat(STATEPOINT_FILE, dir_fd=directory.fd, follow_symlinks=False)
         except FileNotFoundError:  # removed, to be written anew
+            workspace = self._backing.workspace()
             with as_caller(caller):
-                self._workspace.create(
-                    made.statepoint, file_mode=mode | 0o600, workspace_fd=self._backing.workspace().fd
-                )
+                self._workspace.create(made.statepoint, file_mode=mode | 0o600, workspace_fd=workspace.fd)
             is_new = True
         else:
             is_new = self.is_hidden(parent, STATEPOINT_FILE, caller)
