@@ -1,8 +1,8 @@
 """Measure the file system side by side with its peers: ``python -m tests.bench.fs``, as root.
 
-Compared are sigfs with its three transports, bindfs, a plain pass-through with llfuse and one with fusepy, and the disk
-below, all mounted at once over one ext4 and taking turns. Each part runs in a process of its own; one that fails is
-reported and the others go on. What a part has measured is kept in the directory that ``--keep`` names.
+Compared are sigfs, bindfs, a plain pass-through with llfuse and one with fusepy, and the disk below, all mounted at
+once over one ext4 and taking turns; and sigfs with its three transports. Each part runs in a process of its own; one
+that fails is reported and the others go on. What a part has measured is kept in the directory that ``--keep`` names.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -37,12 +38,17 @@ class Part:
     works: tuple[Work, ...]
     as_user: bool = False
     at_once: int = 1
-    against: tuple[str, ...] = ()  # default: everybody
+    against: tuple[str, ...] = ("bindfs", "llfuse", "fusepy")
+    jobs: int | None = None  # default: as asked
 
 
 PARTS = {
     **{name: Part(works) for name, works in fs_work.PARTS.items()},
     **{f"user-{name}": Part(works, as_user=True, against=("bindfs",)) for name, works in fs_work.PARTS.items()},
+    # where names are never kept each of them takes so long that few are asked for
+    "transports": Part(
+        (*fs_work.PARTS["data"][1:5], *fs_work.PARTS["names"][4:]), against=("sigfs llfuse", "sigfs fusepy"), jobs=1000
+    ),
     "at-once": Part(AT_ONCE, at_once=_PROCESSES, against=("bindfs",)),
 }
 
@@ -150,6 +156,7 @@ def _run_as_user(stack: contextlib.ExitStack, path: str, options: list[str]) -> 
 
 def _run_here(arguments: argparse.Namespace) -> int:
     """Run one part in this process, keeping each measure as it comes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nothing may be left mounted
     part = PARTS[arguments.part]
     measures: list[Measure] = []
     try:
@@ -159,7 +166,7 @@ def _run_here(arguments: argparse.Namespace) -> int:
             source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fs_client.c")
             subprocess.run(["gcc", "-O2", "-o", client, source], check=True)
             against = arguments.against or part.against
-            with stage(base, User(arguments.uid, arguments.gid), arguments.jobs, against) as made:
+            with stage(base, User(arguments.uid, arguments.gid), part.jobs or arguments.jobs, against) as made:
                 for measure in _measure(made, client, part, arguments):
                     measures.append(measure)
                     harness.save(arguments.results, measures, "it did not come to its end", done=False)
