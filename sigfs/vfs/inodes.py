@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sigfs.tree import Branch, VirtualNode
     from sigfs.vfs.backing import Descriptor
     from sigfs.vfs.freshness import Stamp
+    from sigfs.vfs.resolved import Answer
     from sigfs.vfs.virtual import Content
 
 LOCATIONS_LIMIT: Final = 8
@@ -69,6 +70,7 @@ class TreeDirectory(_Node):
         branch: which jobs of the directory above its name depends on, as ``tree.Found`` says.
         reads_documents: whether what its name leads to depends on documents.
         changed_ns: when what it lists was last known to change; a number that only grows. 0: not set yet.
+        answers: of ``Resolved``, with their generation.
         below: the directories in it that there are nodes of, attached or not, by branch; several of one branch are in
             a tuple. None while there are none.
         below_any: those that depend on any of the jobs.
@@ -81,6 +83,7 @@ class TreeDirectory(_Node):
     branch: Branch = field(default=None, kw_only=True)
     reads_documents: bool = field(default=False, kw_only=True)
     changed_ns: int = field(default=0, kw_only=True)
+    answers: tuple[int, dict[str, Answer]] | None = field(default=None, kw_only=True, repr=False)
     below: dict[Branch, Directory | tuple[Directory, ...]] | None = field(default=None, kw_only=True, repr=False)
     below_any: dict[Inode, Directory] | None = field(default=None, kw_only=True, repr=False)
 

@@ -1144,7 +1144,7 @@ class Operations(OpenFiles):
         if parent.place == TOP and name in PAGES:
             return self._page(parent, name)
         generation = self._index.generation
-        known = self._resolved.get(generation, parent.inode, name)
+        known = self._resolved.answers(generation, parent).get(name)
         reads_documents = known is None and self._bring_documents(parent, name)
         if known is None:
             with _bounded(), self._index.reading() as table:
@@ -1153,7 +1153,7 @@ class Operations(OpenFiles):
                 known = None if found is None else (found.node, found.branch)
             # not what depends on documents, which are to be brought each time, or on the configuration
             if known is not None and not reads_documents and parent.place != VIEWS:
-                self._resolved.keep(generation, parent.inode, name, known)
+                self._resolved.keep(generation, parent, name, known)
         if known is None:
             place = self._changes.find(parent.place, name, caller)
             if place is not None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sigfs.tree import Branch
-    from sigfs.tree.nodes import Node
-    from sigfs.vfs.types import Inode
+    from sigfs.tree.nodes import Node, VirtualNode
+    from sigfs.vfs.inodes import TreeDirectory
 
     Answer: TypeAlias = tuple[Node, Branch]
 
@@ -20,24 +22,39 @@ _LIMIT: Final = 100_000
 
 
 class Resolved:
-    """Answers by directory and name, all of one generation of the index. Any thread may call any method."""
+    """Answers by place and name, all of one generation of the index. Any thread may call any method."""
 
     def __init__(self) -> None:
         """Know nothing."""
         # Replaced as a whole: what belongs to another generation is put where nobody looks any more.
-        self._kept: tuple[int, dict[tuple[Inode, str], Answer]] = (-1, {})
+        self._kept: tuple[int, dict[VirtualNode, dict[str, Answer]]] = (-1, {})
+        self._count = 0
 
-    def get(self, generation: int, parent: Inode, name: str) -> Answer | None:
-        """Give what *name* in *parent* led to in this *generation*; None if that is not known."""
-        kept, answers = self._kept
-        return answers.get((parent, name)) if kept == generation else None
+    def answers(self, generation: int, directory: TreeDirectory) -> Mapping[str, Answer]:
+        """Give what names of *directory* are known to lead to in this *generation*.
 
-    def keep(self, generation: int, parent: Inode, name: str, answer: Answer) -> None:
-        """Remember what *name* in *parent* leads to in *generation*: the one that was being read, not the latest."""
-        kept, answers = self._kept
-        if kept != generation or len(answers) >= _LIMIT:
+        Nodes come and go with the kernel's cache; what their places list does not. As a place takes long to look up,
+        the node remembers what was found.
+        """
+        known = directory.answers
+        if known is None or known[0] != generation:
+            kept, by_place = self._kept
+            if kept != generation:
+                return {}
+            known = directory.answers = generation, by_place.setdefault(directory.place, {})
+        return known[1]
+
+    def keep(self, generation: int, directory: TreeDirectory, name: str, answer: Answer) -> None:
+        """Remember what *name* in *directory* leads to in *generation*: that which was being read, not the latest."""
+        kept, by_place = self._kept
+        if kept != generation or self._count >= _LIMIT:
             if kept > generation:
                 return
-            answers = {}
-            self._kept = generation, answers
-        answers[parent, name] = answer
+            by_place = {}
+            self._kept, self._count = (generation, by_place), 0
+            directory.answers = None
+        known = directory.answers
+        if known is None or known[0] != generation:
+            known = directory.answers = generation, by_place.setdefault(directory.place, {})
+        known[1][name] = answer
+        self._count += 1
