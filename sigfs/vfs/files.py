@@ -230,6 +230,17 @@ class OpenFiles:
         file = self._file(handle)
         return self._locks.set(file.node.inode, handle, file.descriptor, owner, lock)
 
+    def may_wait(self, request: int, handle: FileHandle, owner: LockOwner, lock: RecordLock) -> bool:
+        """Note that *request* (a number of the transport's) waits for *lock*, until ``waited``.
+
+        False if that would be a deadlock; only of locks in this mount.
+        """
+        return self._locks.may_wait(request, self._file(handle).node.inode, owner, lock)
+
+    def waited(self, request: int) -> None:
+        """Note that *request* waits no longer, if it did."""
+        self._locks.waited(request)
+
     def get_lock(self, handle: FileHandle, owner: LockOwner, lock: RecordLock) -> RecordLock | None:
         """Give one lock that is in the way of *lock* for *owner*, as F_GETLK does; None if it could be had."""
         file = self._file(handle)

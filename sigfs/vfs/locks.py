@@ -5,7 +5,8 @@ thread; no call ever waits for a lock.
 
 A record lock of POSIX belongs to a process, and the one process below is the server. So each lock owner has an *open
 file description* of its own for each file, and its locks are those of that description: they exclude each other and
-plain record locks below, and stay when another descriptor of the file is closed. They lack the detection of deadlocks.
+plain record locks below, and stay when another descriptor of the file is closed. The kernel finds no deadlocks among
+them, so which ranges an owner has locked and which it waits for is noted here, for that alone.
 Locks of ``flock`` belong to the open file, and a handle has a description of its own already.
 
 Source: fcntl(2) and fcntl_locking(2), "Open file description locks"; flock(2).
@@ -32,6 +33,9 @@ LockOwner = NewType("LockOwner", int)
 
 TO_THE_END: Final = (1 << 63) - 1
 """As the end of a range: however far the file goes or will go."""
+
+NOTED_LIMIT: Final = 64
+"""Locks of one owner on one file that are noted; who has more is left out of the search for deadlocks."""
 
 _FLOCK: Final = Struct("@hhqqi0q")  # struct flock: type, whence, start, length (0: to the end), pid (0 with F_OFD_*)
 _HOW: Final = {fcntl.F_RDLCK: fcntl.LOCK_SH, fcntl.F_WRLCK: fcntl.LOCK_EX, fcntl.F_UNLCK: fcntl.LOCK_UN}
@@ -60,10 +64,15 @@ _Key: TypeAlias = "tuple[Inode, LockOwner]"
 
 @dataclass(slots=True, eq=False)
 class _Holder:
-    """What an owner locks a file with: *descriptor*, opened for its locks alone, and the handles it has used."""
+    """What an owner locks a file with: *descriptor*, opened for its locks alone, and the handles it has used.
+
+    Attributes:
+        locked: what it has locked, disjoint; None once that has become too much to be noted.
+    """
 
     descriptor: Descriptor
     handles: set[FileHandle] = field(default_factory=set)
+    locked: list[RecordLock] | None = field(default_factory=list)
 
 
 class Locks:
@@ -81,6 +90,7 @@ class Locks:
         self._holders: dict[_Key, _Holder] = {}
         self._used: dict[FileHandle, set[_Key]] = {}  # the keys in whose ``handles`` a handle is; never empty
         self._flocked: set[FileHandle] = set()
+        self._wishes: dict[int, tuple[_Key, RecordLock]] = {}  # by request; from ``may_wait`` to ``waited``
 
     def __len__(self) -> int:
         return len(self._holders) + len(self._flocked)
@@ -113,7 +123,41 @@ class Locks:
             if error.errno in _REFUSED:
                 return False
             raise
+        with self._lock:
+            _note(holder, lock)
         return True
+
+    def may_wait(self, request: int, inode: Inode, owner: LockOwner, lock: RecordLock) -> bool:
+        """Note that *request* of *owner* waits for *lock*; False, without a note, if it would wait for itself: for an
+        owner that waits for one that ... waits for *owner*. To be followed by ``waited``.
+
+        As on a disk an owner is a process, though another of its threads might give up what is waited for.
+
+        Complexity: O(1) if it is noted already; else that of looking at all locks of the files that are waited for.
+        """
+        with self._lock:
+            if request not in self._wishes:
+                if self._leads_back(owner, (inode, owner), lock):
+                    return False
+                self._wishes[request] = (inode, owner), lock
+            return True
+
+    def waited(self, request: int) -> None:
+        """Take back what ``may_wait`` has noted, if it has."""
+        self._wishes.pop(request, None)
+
+    def _leads_back(self, owner: LockOwner, key: _Key, lock: RecordLock) -> bool:
+        todo, seen = [(key, lock)], set[LockOwner]()
+        while todo:
+            (inode, waiting), wanted = todo.pop()
+            for (locked_inode, holding), holder in self._holders.items():
+                if locked_inode != inode or holding == waiting or holding in seen or not _in_the_way(holder, wanted):
+                    continue
+                if holding == owner:
+                    return True
+                seen.add(holding)
+                todo += [wish for wish in self._wishes.values() if wish[0][1] == holding]
+        return False
 
     def get(self, inode: Inode, opened: Descriptor, owner: LockOwner, lock: RecordLock) -> RecordLock | None:
         """Give a lock that keeps *owner* from getting *lock*; None if there is none."""
@@ -228,6 +272,30 @@ class Locks:
         keys.discard(key)
         if not keys:
             del self._used[handle]
+
+
+def _note(holder: _Holder, lock: RecordLock) -> None:
+    if holder.locked is None:
+        return
+    locked: list[RecordLock] = []
+    for other in holder.locked:
+        if other.end < lock.start or lock.end < other.start:
+            locked.append(other)
+            continue
+        if other.start < lock.start:
+            locked.append(other._replace(end=lock.start - 1))
+        if lock.end < other.end:
+            locked.append(other._replace(start=lock.end + 1))
+    if lock.kind != fcntl.F_UNLCK:
+        locked.append(lock)
+    holder.locked = locked if len(locked) <= NOTED_LIMIT else None
+
+
+def _in_the_way(holder: _Holder, wanted: RecordLock) -> bool:
+    return any(
+        lock.start <= wanted.end and wanted.start <= lock.end and fcntl.F_WRLCK in {lock.kind, wanted.kind}
+        for lock in holder.locked or ()
+    )
 
 
 def _pack(lock: RecordLock) -> bytes:

@@ -338,3 +338,68 @@ def test_a_file_that_another_process_has_a_lease_of_holds_up_nobody_else(
     finally:
         os.close(lease)
         signal.signal(signal.SIGIO, before)
+
+
+CIRCLE = """
+import errno, fcntl, sys
+path, own, next = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with open(path, "r+b") as file:
+    fcntl.lockf(file, int(sys.argv[4]), 1, own)
+    print("locked", flush=True)
+    sys.stdin.readline()
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, next)
+    except OSError as error:
+        assert error.errno == errno.EDEADLK
+        sys.exit(9)
+"""
+
+
+@pytest.mark.parametrize(("size", "how"), [(2, fcntl.LOCK_EX), (3, fcntl.LOCK_EX), (2, fcntl.LOCK_SH)])
+def test_of_processes_that_would_wait_for_each_other_for_ever_one_is_refused(here: Place, size: int, how: int) -> None:
+    """In a circle, each wants what the next one has. Two that share a byte and want it for themselves are one, too."""
+    with open(here.path("file"), "wb") as file:
+        file.write(b"0123456789")
+    ranges = [(0, 0)] * 2 if how == fcntl.LOCK_SH else [(number, (number + 1) % size) for number in range(size)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CIRCLE, here.path("file"), str(own), str(wanted), str(how)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for own, wanted in ranges
+    ]
+    try:
+        assert all(is_locked(process) for process in processes)
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+        assert sorted(process.wait(60) for process in processes) == [0] * (size - 1) + [REFUSED]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_who_waits_for_a_lock_whose_holder_waits_for_a_third_is_not_refused(here: Place) -> None:
+    with open(here.path("file"), "wb") as file:
+        file.write(b"0123456789")
+    with (
+        locker(here.path("file"), "lockf", fcntl.LOCK_EX, 1, 0) as first,
+        locker(here.path("file"), "lockf", fcntl.LOCK_EX, 1, 1) as second,
+    ):
+        assert is_locked(first)
+        assert is_locked(second)
+        words = [sys.executable, "-c", CIRCLE, here.path("file"), "2", "0", str(fcntl.LOCK_EX)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as third:
+            assert is_locked(third)
+            assert third.stdin is not None
+            third.stdin.write(b"go\n")
+            third.stdin.flush()
+            with locker(here.path("file"), "lockf", fcntl.LOCK_EX, 1, 2) as fourth:
+                for process in (second, first):
+                    assert process.stdin is not None
+                    process.stdin.close()
+                assert third.wait(60) == 0
+                assert is_locked(fourth)

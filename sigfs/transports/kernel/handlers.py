@@ -304,15 +304,23 @@ class Handlers:
         if kind not in _LOCK_KINDS:
             raise FsError(errno.EINVAL)
         refresh = kind != fcntl.F_UNLCK and self._passthrough.is_cached(request.node)
+        operations = self._operations
 
         def attempt() -> int | None:
+            lock = RecordLock(kind, start, end, pid)
             try:
-                done = self._set_lock(handle, owner, RecordLock(kind, start, end, pid), flags)
+                if self._set_lock(handle, owner, lock, flags):
+                    return 0
+                if not wait:
+                    return errno.EAGAIN
+                is_flock = flags & p.LK_FLOCK
+                return None if is_flock or operations.may_wait(request.unique, handle, owner, lock) else errno.EDEADLK
             except Exception as error:  # noqa: BLE001  the table of errors is errno_of's
                 return errno_of(error)
-            return 0 if done else None if wait else errno.EAGAIN
 
         def answer(result: int) -> None:
+            if wait:
+                operations.waited(request.unique)
             if result:
                 self._device.fail(request.unique, result)
                 return

@@ -46,6 +46,7 @@ class PassThroughOperations:
         self.flush_error: OSError | None = None
         self.locked_by: int | None = None
         self.born_ns: int | None = None
+        self.deadlock = False
         self.gate: threading.Event | None = None
         self.entered = threading.Event()
         self._hangs_at: socket.socket | None = None
@@ -236,6 +237,12 @@ class PassThroughOperations:
             return False
         self.locked_by = None if lock.kind == fcntl.F_UNLCK else owner
         return True
+
+    def may_wait(self, request: int, handle: FileHandle, owner: int, lock: RecordLock) -> bool:
+        return not self.deadlock
+
+    def waited(self, request: int) -> None:
+        self.calls.append(("waited", request))
 
     def get_lock(self, handle: FileHandle, owner: int, lock: RecordLock) -> RecordLock | None:
         return None if self.locked_by in (None, owner) else RecordLock(fcntl.F_WRLCK, 0, 9, 123)

@@ -48,6 +48,18 @@ def test_a_lock_is_taken_refused_and_told_of(served: Served, file: tuple[int, in
     assert served.operations.calls[-1] == ("flock", handle, fcntl.F_RDLCK)
 
 
+def test_who_would_wait_for_ever_is_told_and_every_wait_is_noted_as_ended(
+    served: Served, file: tuple[int, int]
+) -> None:
+    node, handle = file
+    kernel = served.kernel
+    assert kernel.ask(Opcode.SETLKW, node, lk(handle, 1, fcntl.F_WRLCK)).error == 0
+    served.operations.deadlock = True
+    unique = kernel.next_unique
+    assert kernel.ask(Opcode.SETLKW, node, lk(handle, 2, fcntl.F_WRLCK)).error == errno.EDEADLK
+    assert ("waited", unique) in served.operations.calls
+
+
 def test_a_cached_file_is_forgotten_before_its_lock_is_granted(served: Served, file: tuple[int, int]) -> None:
     node, handle = file
     served.kernel.ask(Opcode.SETLK, node, lk(handle, 1, fcntl.F_UNLCK))

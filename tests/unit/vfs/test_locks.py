@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from sigfs.vfs import files, syscalls
-from sigfs.vfs.locks import TO_THE_END, LockOwner, RecordLock
+from sigfs.vfs.locks import NOTED_LIMIT, TO_THE_END, LockOwner, RecordLock
 from sigfs.vfs.types import SetAttr
 
 ME, OTHER = LockOwner(1), LockOwner(2)
@@ -134,6 +134,61 @@ def test_what_the_disk_says_at_close_is_reported_and_the_locks_end_all_the_same(
         patch.setattr(files.os, "dup", lambda _: 1_000_000)  # closing this fails
         assert failure(ops.flush, handle, ME) == errno.EBADF
     assert ops.get_lock(handle, OTHER, WRITE) is None
+
+
+def test_a_wait_that_closes_a_circle_is_not_allowed(world, opener):
+    ops, handle, third = world.operations, opener(), LockOwner(3)
+
+    def byte(number):
+        return RecordLock(fcntl.F_WRLCK, number, number)
+
+    for number, owner in enumerate((ME, OTHER, third)):
+        assert ops.set_lock(handle, owner, byte(number))
+    assert ops.may_wait(1, handle, ME, byte(1))
+    assert ops.may_wait(2, handle, OTHER, byte(2))
+    assert not ops.may_wait(3, handle, third, byte(0))
+    assert ops.may_wait(3, handle, third, byte(7))
+    ops.waited(3)
+    ops.waited(2)
+    assert ops.may_wait(3, handle, third, byte(0))  # OTHER waits for nobody now
+    assert ops.may_wait(3, handle, third, byte(0))
+    assert not ops.may_wait(4, handle, OTHER, RecordLock(fcntl.F_RDLCK, 0, TO_THE_END))
+    # What has been given up is in nobody's way: ME keeps byte 0, of which third had been waiting.
+    ops.set_lock(handle, ME, RecordLock(fcntl.F_UNLCK, 0, 0))
+    assert ops.may_wait(4, handle, OTHER, byte(0))
+    for request in range(1, 5):
+        ops.waited(request)
+
+
+def test_ranges_that_are_unlocked_or_converted_in_the_middle_are_noted_apart(world, opener):
+    ops, handle = world.operations, opener()
+    ops.set_lock(handle, ME, RecordLock(fcntl.F_WRLCK, 0, 99))
+    ops.set_lock(handle, ME, RecordLock(fcntl.F_UNLCK, 40, 49))
+    ops.set_lock(handle, ME, RecordLock(fcntl.F_RDLCK, 60, 69))
+    ops.set_lock(handle, OTHER, RecordLock(fcntl.F_WRLCK, 45, 45))
+    assert ops.may_wait(1, handle, ME, RecordLock(fcntl.F_WRLCK, 45, 45))
+    for start, end, kind, allowed in (
+        (40, 49, fcntl.F_WRLCK, True),
+        (39, 39, fcntl.F_RDLCK, False),
+        (50, 50, fcntl.F_RDLCK, False),
+        (60, 69, fcntl.F_RDLCK, True),
+        (60, 60, fcntl.F_WRLCK, False),
+        (100, TO_THE_END, fcntl.F_WRLCK, True),
+    ):
+        assert ops.may_wait(2, handle, OTHER, RecordLock(kind, start, end)) == allowed, (start, end)
+        ops.waited(2)
+    ops.waited(1)
+
+
+def test_who_locks_very_many_ranges_is_left_out_of_the_search(world, opener):
+    ops, handle = world.operations, opener()
+    for number in range(NOTED_LIMIT + 1):
+        assert ops.set_lock(handle, ME, RecordLock(fcntl.F_WRLCK, 2 * number, 2 * number))
+    ops.set_lock(handle, OTHER, RecordLock(fcntl.F_WRLCK, 1000, 1000))
+    assert ops.may_wait(1, handle, ME, RecordLock(fcntl.F_WRLCK, 1000, 1000))
+    assert ops.may_wait(2, handle, OTHER, RecordLock(fcntl.F_WRLCK, 0, 0))
+    ops.waited(1)
+    ops.waited(2)
 
 
 def test_only_the_flush_of_what_was_opened_for_writing_may_block(world, opener, monkeypatch):
