@@ -78,6 +78,10 @@ class QueryTooCostly(SigfsError, TimeoutError):
     """A regular expression needs longer than a query may take."""
 
 
+class BadTemplate(SigfsError, ValueError):
+    """A layout that is written as a template cannot be understood."""
+
+
 class NotInvertible(SigfsError, ValueError):
     """A path of a view does not say which state point a job there would have; the message says why."""
 

@@ -17,13 +17,31 @@ from typing import Final, TypeAlias, TypeVar, assert_never, cast
 from pyroaring import BitMap
 
 from sigfs.errors import AmbiguousId, NoSuchJob, QueryTooCostly
-from sigfs.index.column import Column, Selection
+from sigfs.index.column import Column, Selection, is_subset
 from sigfs.index.numbers import Numbers
 from sigfs.index.shapes import NOTHING, Outline, Shapes, split
 from sigfs.model.types import UNKNOWN, JobId, Json, Record, Row, Stamp, Stamped, StatePoint
 from sigfs.query.evaluate import holds, holds_for_inner, holds_for_leaf
-from sigfs.query.expr import And, Compare, Exists, Expr, Field, In, IsType, Match, Near, Not, Op, Or, Space, Where
-from sigfs.query.values import has_nan
+from sigfs.query.expr import (
+    ABSENT,
+    And,
+    Compare,
+    Exists,
+    Expr,
+    Field,
+    In,
+    IsType,
+    Match,
+    Near,
+    Not,
+    Op,
+    Or,
+    Space,
+    Spelled,
+    Spelling,
+    Where,
+)
+from sigfs.query.values import has_nan, order_key
 
 T = TypeVar("T")
 
@@ -244,6 +262,8 @@ class Table:
                 return BitMap.union(NO_JOBS, *(self.select(term) for term in terms))
             case Not(term):
                 return self.jobs - self.select(term)
+            case Spelled():
+                return self._evaluate_spelled(expr)
             case _ if expr.field.space is Space.ID:
                 return self._evaluate_id(expr)
             case Exists(field, present):
@@ -314,6 +334,75 @@ class Table:
         if holds_for_inner(expr):
             found |= within & self.having_mapping_only(expr.field)
         return found
+
+    def _evaluate_spelled(self, expr: Spelled) -> Selection:
+        spelling, name = expr.spelling, expr.name
+        candidates = spelling.candidates(name) if len(expr.fields) == 1 else None
+        if candidates is None:
+            return self._named(expr.fields, spelling).get(name, NO_JOBS)
+        (field,) = expr.fields
+        values = [value for value in candidates if spelling((value,)) == name]
+        if field.space is Space.ID:
+            return BitMap(n for value in values if (n := self.number(str(value))) is not None)
+        column = self._column(field)
+        codes = [] if column is None else [code for value in values if (code := column.code(value)) is not None]
+        found = NO_JOBS if column is None else column.union(codes)
+        if spelling((ABSENT,)) == name:
+            return found | (self.jobs - self.having(field))
+        return found
+
+    def _named(self, fields: tuple[Field, ...], spelling: Spelling) -> dict[str, Selection]:
+        def compute() -> dict[str, Selection]:
+            groups: dict[str, list[Selection]] = {}
+            for values, jobs in self._combinations(fields, self.jobs):
+                groups.setdefault(spelling(values), []).append(jobs)
+            return {name: BitMap.union(NO_JOBS, *parts) for name, parts in groups.items()}
+
+        return self.cached(("named", fields, spelling), compute)
+
+    def spellings(self, fields: tuple[Field, ...], spelling: Spelling, selection: Selection) -> list[str]:
+        """Give the names that the values of *fields* have among *selection*, each once, in the order of the values.
+
+        Complexity: O(v log v) in the combinations of values.
+        """
+        if len(fields) == 1 and fields[0].space is not Space.ID:
+            values = self.exact_values(fields[0], selection)
+            names = dict.fromkeys(spelling((value,)) for value in values)
+            if not is_subset(selection, self.having(fields[0])):
+                names[spelling((ABSENT,))] = None
+            return list(names)
+        return list(dict.fromkeys(spelling(values) for values, _ in self._combinations(fields, selection)))
+
+    def exact_values(self, field: Field, selection: Selection) -> list[Json]:
+        """Give the distinct values of *field* among *selection*, in typed order; ``1`` and ``1.0`` are two."""
+        column = self._column(field)
+        return [] if column is None else sorted(map(column.values.__getitem__, column.codes(selection)), key=order_key)
+
+    def _combinations(
+        self, fields: tuple[Field, ...], selection: Selection
+    ) -> Iterator[tuple[tuple[Json, ...], Selection]]:
+        """Yield each combination of values of *fields* in *selection*, ``ABSENT`` last, with its jobs."""
+        if not fields:
+            if selection:
+                yield (), selection
+            return
+        for value, jobs in self._parts(fields[0], selection):
+            for values, found in self._combinations(fields[1:], jobs):
+                yield (value, *values), found
+
+    def _parts(self, field: Field, selection: Selection) -> Iterator[tuple[Json, Selection]]:
+        if field.space is Space.ID:
+            for job_id, number in sorted((self.numbers[number], number) for number in selection):
+                yield job_id, BitMap((number,))
+            return
+        column = self._column(field)
+        if column is not None:
+            values = column.values
+            for code in sorted(column.codes(selection), key=lambda code: order_key(values[code])):
+                yield values[code], selection & column.posting(code)
+            selection = selection - column.jobs
+        if selection:
+            yield ABSENT, selection
 
     def _evaluate_id(self, expr: _Leaf | Exists) -> Selection:
         match expr:

@@ -24,6 +24,7 @@ from sigfs.query.expr import (
     Op,
     Or,
     Space,
+    Spelled,
     Value,
     Where,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Op",
     "Or",
     "Space",
+    "Spelled",
     "Value",
     "Where",
     "fields",
@@ -77,7 +79,7 @@ def parse(query: str | Mapping[str, object] | Expr | None) -> Expr:
             return EVERYTHING
         case str():
             return parse_text(query)
-        case And() | Or() | Not() | Compare() | In() | Exists() | Match() | IsType() | Near() | Where():
+        case And() | Or() | Not() | Compare() | In() | Exists() | Match() | IsType() | Near() | Where() | Spelled():
             return query
         case Mapping():
             return parse_mapping(query)

@@ -19,6 +19,7 @@ import regex
 from sigfs.errors import QueryTooCostly
 from sigfs.model.types import Json, Record, StatePoint
 from sigfs.query.expr import (
+    ABSENT,
     And,
     Compare,
     Exists,
@@ -32,6 +33,7 @@ from sigfs.query.expr import (
     Op,
     Or,
     Space,
+    Spelled,
     Value,
     Where,
 )
@@ -68,6 +70,8 @@ def fields(expr: Expr) -> frozenset[Field]:
             return fields(term)
         case Compare() | In() | Exists() | Match() | IsType() | Near() | Where():
             return frozenset((expr.field,))
+        case Spelled():
+            return frozenset(expr.fields)
         case _:
             assert_never(expr)
 
@@ -131,6 +135,9 @@ def _holds(expr: Expr, record: _Fields) -> bool:
             if value is _INNER:
                 return holds_for_inner(expr)
             return holds_for_leaf(expr, value)
+        case Spelled(read, spelling, name):
+            found = (record.get(field) for field in read)
+            return spelling(tuple(ABSENT if isinstance(value, _Absent) else value for value in found)) == name
         case _:
             assert_never(expr)
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from sigfs.model.types import Json
 
@@ -161,6 +161,39 @@ class Where:
     function: Callable[[Json], object]
 
 
-Expr: TypeAlias = And | Or | Not | Compare | In | Exists | Match | IsType | Near | Where
+class Absent:
+    """The type of ``ABSENT``."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = Absent()
+"""Stands for the value of a field that a job does not have, or where it has a mapping with deeper keys."""
+
+
+class Spelling(Protocol):
+    """How values become a name; can be hashed and compared, and gives the same name always."""
+
+    def __call__(self, values: tuple[Json, ...]) -> str:
+        """Give the name for the values of some fields, ``ABSENT`` where there is none."""
+
+    def candidates(self, name: str) -> list[Json] | None:
+        """Give all values of the one field that can have *name*, and maybe others; None if they cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """Holds if the values of *fields* are spelled *name*. From Python only: no text, path or file can say it.
+
+    What a directory of a template selects: no matter which values there are, the same name is the same condition.
+    """
+
+    fields: tuple[Field, ...]
+    spelling: Spelling
+    name: str
+
+
+Expr: TypeAlias = And | Or | Not | Compare | In | Exists | Match | IsType | Near | Where | Spelled
 
 EVERYTHING = And(())

@@ -30,6 +30,7 @@ from sigfs.query.expr import (
     Op,
     Or,
     Space,
+    Spelled,
     Value,
     Where,
 )
@@ -132,14 +133,14 @@ def build(field: Field, operator: str, operand: object) -> Expr:
             return Compare(field, Op(operator), _value(field, operator, operand))
 
 
-Condition = Compare | In | Exists | Match | IsType | Near | Where
+Condition = Compare | In | Exists | Match | IsType | Near | Where | Spelled
 
 
 def condition(expr: Condition) -> tuple[Field, str, Json]:
     """Take a condition apart into what `build` makes it of.
 
     Raises:
-        ValueError: if it is ``Where``, or compares the id with what is no string.
+        ValueError: if it is ``Where`` or ``Spelled``, or compares the id with what is no string.
     """
     operand: Json
     match expr:
@@ -158,7 +159,7 @@ def condition(expr: Condition) -> tuple[Field, str, Json]:
         case Near(field, number, relative, absolute):
             plain = expr == Near(field, number)
             operator, operand = "$near", number if plain else [number, relative, absolute]
-        case Where():
+        case Where() | Spelled():
             raise ValueError("$where cannot be spelled: it holds a Python callable")
         case _:
             assert_never(expr)

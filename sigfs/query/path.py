@@ -46,7 +46,7 @@ def parse_path(path: str) -> Expr:
                 break
         column, name = components[i + 1]
         with located(path, column):
-            terms += parse_pair(field, operator, _decode(name))
+            terms += parse_pair(field, operator, decode(name))
     return join(terms)
 
 
@@ -63,7 +63,7 @@ def format_path(expr: Expr) -> str:
     names = []
     for term in terms:
         field, operator, token = format_pair(term)
-        names += [key_name(field, operator), _encode(token)]
+        names += [key_name(field, operator), encode(token)]
     return "/".join(names)
 
 
@@ -80,7 +80,7 @@ def key_name(field: Field, op: str = "") -> str:
     ('foo@exists', 'sp.job', 'doc.a%40b')
     """
     operator = "$" + op.removeprefix("$") if op else ""
-    name = _encode(format_key(field, operator, at=False), _UNSAFE_IN_KEY)
+    name = encode(format_key(field, operator, at=False), _UNSAFE_IN_KEY)
     return f"{name}@{operator[1:]}" if operator else name
 
 
@@ -93,7 +93,7 @@ def value_name(value: Json) -> str:
     >>> [value_name(value) for value in (1, 1.0, "1", "a/b", "..", "")]
     ['1', '1.0', '"1"', 'a%2Fb', '%2E.', '""']
     """
-    return _encode(format_value(value))
+    return encode(format_value(value))
 
 
 def parse_key(name: str) -> tuple[Field, str]:
@@ -118,23 +118,29 @@ def parse_operand(field: Field, op: str, name: str) -> Expr:
         QuerySyntaxError: if it is not what the operator takes.
     """
     with located(name, 1):
-        return join(parse_pair(field, op, _decode(name)))
+        return join(parse_pair(field, op, decode(name)))
 
 
 def _parse_key(name: str) -> tuple[Field, str]:
     key, at, operator = name.partition("@")
     if at and not operator:
         raise QuerySyntaxError("expected an operator after @; an @ in a key is written %40")
-    return parse_key_token(_decode(key), "$" + _decode(operator) if at else "", at=False)
+    return parse_key_token(decode(key), "$" + decode(operator) if at else "", at=False)
 
 
-def _encode(token: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
+def encode(token: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
+    """Write the characters of *token* that *unsafe* finds as ``%XX``."""
     return unsafe.sub(
         lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode("utf-8", "surrogatepass")), token
     )
 
 
-def _decode(name: str) -> str:
+def decode(name: str) -> str:
+    """Read what `encode` wrote.
+
+    Raises:
+        QuerySyntaxError: a leading dot, ``%`` without two digits, or what is not UTF-8.
+    """
     if name.startswith("."):
         raise QuerySyntaxError("a name that begins with a dot is no key or value; a dot that is meant is written %2E")
     try:

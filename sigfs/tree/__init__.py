@@ -2,9 +2,10 @@
 
 from sigfs.tree.facts import Branch, Facts, renames
 from sigfs.tree.inverse import Target
+from sigfs.tree.layouts import LAYOUTS
 from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, SpecialNode, View, VirtualNode
 from sigfs.tree.special import PAGES, PROJECT, SPECIAL, TOP, VIEWS
-from sigfs.tree.tree import LAYOUTS, Found, Tree
+from sigfs.tree.tree import Found, Tree
 
 __all__ = [
     "LAYOUTS",

@@ -15,9 +15,11 @@ from typing import Final, TypeAlias, TypeGuard
 from sigfs.index import Table
 from sigfs.model.types import JobId, Json, Record
 from sigfs.query import holds
-from sigfs.query.expr import Compare, Exists, Expr, Field, Op, Space, Value
+from sigfs.query.expr import ABSENT, Compare, Exists, Expr, Field, Op, Space, Spelled, Spelling, Value
 from sigfs.query.values import equality_key, flatten, has_nan, order_key
-from sigfs.tree.nodes import JobsNode, KeyNode, VirtualNode
+from sigfs.tree.layouts import arrangement_of
+from sigfs.tree.nodes import JobsNode, KeyNode, QueryNode, VirtualNode
+from sigfs.tree.spellings import PYTHON
 
 Branch: TypeAlias = Hashable
 """Divides the jobs of a directory, so that each of its names depends on one part only: the value of its key, or the
@@ -41,6 +43,14 @@ def branch_of(value: Json) -> Branch:
 def is_job_id(value: Json) -> TypeGuard[JobId]:
     """Tell whether *value* is spelled like a whole id."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def has_python_values(node: KeyNode) -> bool:
+    """Tell whether the names of *node* are values as Python spells them."""
+    if node.operator or node.field.space is Space.ID:
+        return False
+    arrangement = arrangement_of(node.parent.view.layout)
+    return arrangement is not None and arrangement.python_values
 
 
 class Facts:
@@ -83,6 +93,8 @@ class Facts:
                 if field.key not in leaves or (term.op is Op.EQ and has_nan(value.json)):
                     return False
                 return branch_of(leaves[field.key]) == branch_of(value.json)
+            case Spelled(fields, spelling, name):
+                return self._spell(fields, spelling) == name
             case _:
                 return holds(term, self.record)
 
@@ -91,11 +103,23 @@ class Facts:
         match node:
             case JobsNode() | KeyNode(_, Field(Space.ID), ""):
                 return self.record.id
+            case KeyNode(_, field, "") if has_python_values(node):
+                leaves = self._leaves(field)
+                return PYTHON((leaves[field.key],)) if field.key in leaves else None
             case KeyNode(_, field, ""):
                 leaves = self._leaves(field)
                 return branch_of(leaves[field.key]) if field.key in leaves else None
+            case QueryNode() if arrangement := arrangement_of(node.view.layout):
+                component = arrangement.component(node)
+                return None if component is None else self._spell(component.fields, component)
             case _:
                 return None
+
+    def _spell(self, fields: tuple[Field, ...], spelling: Spelling) -> str:
+        return spelling(tuple(self._value(field) for field in fields))
+
+    def _value(self, field: Field) -> Json:
+        return self.record.id if field.space is Space.ID else self._leaves(field).get(field.key, ABSENT)
 
     def leaves(self) -> Iterator[tuple[Field, Json]]:
         """Yield each field that has a value, with the value."""

@@ -16,16 +16,16 @@ from sigfs.errors import QuerySyntaxError
 from sigfs.index import Selection, Table, is_subset
 from sigfs.model.types import JobId, Json, Record, StatePoint
 from sigfs.query import needs_documents
-from sigfs.query.expr import EVERYTHING, And, Compare, Exists, Expr, Field, Op, Or, Space, Value
+from sigfs.query.expr import ABSENT, EVERYTHING, And, Compare, Exists, Expr, Field, Op, Or, Space, Spelled, Value
 from sigfs.query.path import key_name, parse_key, parse_operand, value_name
 from sigfs.query.values import has_nan
-from sigfs.tree.facts import Branch, branch_of, is_job_id
+from sigfs.tree.facts import Branch, branch_of, has_python_values, is_job_id
 from sigfs.tree.inverse import Target, made_at, moved_to, target_of
+from sigfs.tree.layouts import Arrangement, Done, Names, Pair, Partitions, arrangement_of
 from sigfs.tree.names import may_be_shortened, shorten
 from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, SpecialNode, View, VirtualNode
 from sigfs.tree.special import PROJECT, find_special, is_text, names_of
-
-LAYOUTS: Final[tuple[Layout, ...]] = ("auto", "full")
+from sigfs.tree.spellings import PYTHON, hive_name, lacks, parse_hive_name
 
 _ABSENT = "false"  # the one entry of KEY@exists/
 _ASKS_NO_KEY = ("$exists", "$and", "$or", "$not")  # these hold for jobs without the key, too
@@ -64,10 +64,9 @@ class Tree:
         """Define the view at the top.
 
         Raises:
-            ValueError: there is no such layout.
+            ValueError: there is no such layout; BadTemplate where it is meant to be a template.
         """
-        if layout not in LAYOUTS:
-            raise ValueError(f"no layout {layout!r}; there are: {', '.join(LAYOUTS)}")
+        arrangement_of(layout)
         self.view = View(layout, filter)
         self.views: Callable[[], Mapping[str, View]] = dict
         """Gives the named views, as they are now."""
@@ -132,6 +131,8 @@ class Tree:
         """
         jobs = self.selection(node, table)
         match node:
+            case QueryNode() if arrangement := arrangement_of(node.view.layout):
+                return self._arranged_names(arrangement, node, jobs, table)
             case QueryNode():
                 field = self._next_key(node.view, jobs, node.pinned, table)
                 if field is None:
@@ -140,8 +141,13 @@ class Tree:
                 if not is_subset(jobs, table.having(field)):
                     names.append(shorten(key_name(field), "@exists"))
                 return iter(names)
+            case KeyNode(_, Field(Space.ID), ""):
+                return iter(table.ids(jobs))
+            case KeyNode(_, field, "") if has_python_values(node):
+                jobs = (jobs & table.having(field)) - table.select(lacks(field, or_empty=True))
+                return iter(table.spellings((field,), PYTHON, jobs))
             case KeyNode(_, field, ""):
-                return iter(table.ids(jobs)) if field.space is Space.ID else _spell(table.values(field, jobs))
+                return _spell(table.values(field, jobs))
             case KeyNode(_, field, "$exists"):
                 return iter([_ABSENT] if table.select(Exists(field, present=False), jobs) else [])
             case KeyNode():
@@ -195,8 +201,12 @@ class Tree:
         Complexity: O(keys), with a filter O(values); once per generation.
         """
 
+        arrangement = arrangement_of(view.layout)
+
         def compute() -> tuple[Field, ...]:
             jobs = table.select(self.root_of(view).query)
+            if arrangement is not None:
+                return arrangement.keys(jobs, table)
             lists_constants = view.layout == "full" or len(jobs) == 1
             counts = ((table.count_values(field, jobs), field) for field in table.fields(Space.SP))
             ranked = sorted(
@@ -262,7 +272,8 @@ class Tree:
                 return self.reads_documents(PROJECT, name)
             place = find_special(node, name, self.views())
             return isinstance(place, QueryNode) and self.reads_documents(place)
-        if needs_documents(self.query(node)):
+        arrangement = arrangement_of(self.view_of(node).layout)
+        if (arrangement is not None and arrangement.reads_documents) or needs_documents(self.query(node)):
             return True
         try:
             match node:
@@ -315,9 +326,15 @@ class Tree:
             return Found(JobsNode(node), None, jobs)
         if name == ".job":
             return Found(JobNode(table.ids(jobs)[0]), None, jobs) if len(jobs) == 1 else None
-        job = _job_among(jobs, name, table)
-        if job is not None and self._next_key(node.view, jobs, node.pinned, table) is None:
-            return Found(job, None, jobs)
+        arrangement = arrangement_of(node.view.layout)
+        if arrangement is not None:
+            found = self._find_arranged(arrangement, node, name, jobs, table)
+            if found is not None:
+                return found
+        else:
+            job = _job_among(jobs, name, table)
+            if job is not None and self._next_key(node.view, jobs, node.pinned, table) is None:
+                return Found(job, None, jobs)
         key = self._key(node, name, jobs, table)
         return Found(key, None, jobs) if key and _some_have(key, jobs, table) else None
 
@@ -336,7 +353,11 @@ class Tree:
 
     def _find_value(self, node: KeyNode, name: str, jobs: Selection, table: Table) -> Found | None:
         field = node.field
-        if node.operator == "" and may_be_shortened(name):
+        if has_python_values(node):
+            spelled = Spelled((field,), PYTHON, name)
+            if jobs.intersect(table.select(spelled)):
+                return self._descend(node.parent, spelled, field, name, jobs, table)
+        elif node.operator == "" and may_be_shortened(name):
             meant = (v for v in table.values(field, jobs) if shorten(value_name(v)) == name)
             terms = tuple(Compare(field, Op.IS if has_nan(value) else Op.EQ, Value(value)) for value in meant)
             if len(terms) == 1:
@@ -349,7 +370,7 @@ class Tree:
             return None
         settles = isinstance(term, Compare) and term.op in (Op.EQ, Op.IS)
         pinned = field if settles or term == Exists(field, present=False) else None
-        branch = None if may_be_shortened(name) else _branch(term, node)
+        branch = None if may_be_shortened(name) or has_python_values(node) else _branch(term, node)
         return self._descend(node.parent, term, pinned, branch, jobs, table)
 
     def _descend(
@@ -360,9 +381,90 @@ class Tree:
         if not jobs:
             return None
         settled = node.pinned | {pinned} if pinned else node.pinned
-        if len(jobs) == 1 and self._next_key(node.view, jobs, settled, table) is None:
+        below = QueryNode((*node.terms, term), settled, node.view)
+        if len(jobs) == 1 and self._is_job(below, jobs, table):
             return Found(JobNode(table.ids(jobs)[0]), branch, jobs)
-        return Found(QueryNode((*node.terms, term), settled, node.view), branch, jobs)
+        return Found(below, branch, jobs)
+
+    def _is_job(self, node: QueryNode, jobs: Selection, table: Table) -> bool:
+        """Tell whether nothing is left to say of the only one of *jobs*, so that *node* is its directory."""
+        arrangement = arrangement_of(node.view.layout)
+        if arrangement is None:
+            return self._next_key(node.view, jobs, node.pinned, table) is None
+        first = next(arrangement.parts(node, jobs, self.listed_keys(table, node.view), table))
+        return isinstance(first, Done) and first.leaf is None
+
+    # Other layouts
+
+    def _arranged_names(
+        self, arrangement: Arrangement, node: QueryNode, jobs: Selection, table: Table
+    ) -> Iterator[str]:
+        names: list[str] = []
+        for part in arrangement.parts(node, jobs, self.listed_keys(table, node.view), table):
+            match part:
+                case Pair(name):
+                    names.append(name)
+                case Names(_, component, among):
+                    names += table.spellings(component.fields, component, among)
+                case Partitions(field, among):
+                    names += dict.fromkeys(hive_name(field, value) for value in table.values(field, among))
+                    if not is_subset(among, table.having(field)):
+                        names.append(hive_name(field, ABSENT))
+                case Done(_, leaf, among) if leaf is not None:
+                    names += [leaf] if among else []
+                case Done(_, _, among):
+                    names += table.ids(among)
+                case _:
+                    assert_never(part)
+        return iter(dict.fromkeys(names))
+
+    def _find_arranged(
+        self, arrangement: Arrangement, node: QueryNode, name: str, jobs: Selection, table: Table
+    ) -> Found | None:
+        for part in arrangement.parts(node, jobs, self.listed_keys(table, node.view), table):
+            match part:
+                case Pair(listed, key):
+                    if name == listed:
+                        return Found(key, None, self.selection(key, table))
+                case Names(below, component, among):
+                    spelled = Spelled(component.fields, component, name)
+                    branch = None if arrangement.component(node) is None else name
+                    found = self._descend(below, spelled, None, branch, among, table)
+                    if found is not None:
+                        return found
+                case Partitions(field, among):
+                    found = self._find_partition(node, name, field, among, table)
+                    if found is not None:
+                        return found
+                case Done(below, leaf, among) if leaf is not None:
+                    if name == leaf and among:
+                        if len(among) == 1:
+                            return Found(JobNode(table.ids(among)[0]), None, among)
+                        return Found(JobsNode(below), None, among)
+                case Done(_, _, among):
+                    job = _job_among(among, name, table)
+                    if job is not None:
+                        return Found(job, None, among)
+                case _:
+                    assert_never(part)
+        return None
+
+    def _find_partition(self, node: QueryNode, name: str, field: Field, jobs: Selection, table: Table) -> Found | None:
+        terms: tuple[Expr, ...] = ()
+        if may_be_shortened(name):
+            meant = [value for value in table.values(field, jobs) if hive_name(field, value) == name]
+            terms = tuple(Compare(field, Op.IS if has_nan(value) else Op.EQ, Value(value)) for value in meant)
+            if hive_name(field, ABSENT) == name:
+                terms += (lacks(field),)
+        if not terms:
+            read = parse_hive_name(name)
+            if read is None or not table.having(read[0]):
+                return None
+            field, value = read
+            terms = (
+                lacks(field) if value is ABSENT else Compare(field, Op.IS if has_nan(value) else Op.EQ, Value(value)),
+            )
+        return self._descend(node, terms[0] if len(terms) == 1 else Or(terms), field, None, jobs, table)
 
 
 def _asks_key(node: KeyNode) -> bool:

@@ -10,9 +10,15 @@ from sigfs.tree import LAYOUTS, Facts, JobNode, KeyNode, Layout, QueryNode, Tree
 from tests.support.strategies import job_id, statepoints
 from tests.support.trees import resolve, table_of, walk
 
+TEMPLATES = (
+    "{a}", "a_{a}/{b}", "T_{a:.1f}/{job.sp.a.b}/{{auto}}", "{{auto}}/{b!r}", "x/{{auto}}", "{{auto:_}}", "{job.id}",
+    "{a}_{b}_{c}/y", "{c:04d}/{{auto:-}}_z", "{job.doc.status}/{{auto}}",
+)  # fmt: skip
+EVERY_LAYOUT = (*LAYOUTS, *TEMPLATES)
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(statepoints, max_size=7), st.sampled_from(LAYOUTS))
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(statepoints, max_size=7), st.sampled_from(EVERY_LAYOUT))
 def test_a_walk_meets_each_job_exactly_once_under_names_that_fit(sps: list[dict[str, object]], layout: Layout) -> None:
     table = table_of(*sps)
     tree = Tree(layout)
@@ -29,7 +35,7 @@ def test_a_walk_meets_each_job_exactly_once_under_names_that_fit(sps: list[dict[
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(statepoints, max_size=6), st.sampled_from(LAYOUTS), st.randoms(use_true_random=False))
+@given(st.lists(statepoints, max_size=6), st.sampled_from(["auto", "full"]), st.randoms(use_true_random=False))
 def test_the_pairs_of_a_path_lead_to_the_job_in_any_order(
     sps: list[dict[str, object]], layout: Layout, random: object
 ) -> None:

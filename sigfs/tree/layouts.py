@@ -1,0 +1,267 @@
+"""Layouts that arrange a view otherwise than by one key after the other: ``hive``, ``signac`` and templates.
+
+Owned here: which parts a directory's jobs fall into, and so what is listed. Each job is in exactly one part, so that a
+walk meets it once (I9). What a name leads to is the tree's business.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from sigfs.query.expr import Field, Space, Spelled
+from sigfs.query.path import key_name
+from sigfs.tree.nodes import KeyNode, QueryNode
+from sigfs.tree.spellings import lacks, plain_name
+from sigfs.tree.templates import Component, Template, parse_template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigfs.index import Selection, Table
+    from sigfs.query.expr import Expr
+    from sigfs.tree.nodes import Layout
+
+LAYOUTS: Final[tuple[Layout, ...]] = ("auto", "full", "hive", "signac")
+"""Those with a name; any other text with a field in braces is a template."""
+
+_RESERVED: Final = re.compile(r"\.(jobs?|sigfs)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Jobs below a key: one name.
+
+    Attributes:
+        node: the key; its parent says which keys the jobs lack that come before it.
+    """
+
+    name: str
+    node: KeyNode
+    jobs: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Jobs below the names that a component gives them.
+
+    Attributes:
+        node: the directory, with what is said of keys that come before.
+    """
+
+    node: QueryNode
+    component: Component
+    jobs: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Partitions:
+    """Jobs below ``KEY=VALUE``."""
+
+    field: Field
+    jobs: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Jobs that nothing more is said of.
+
+    Attributes:
+        node: the directory, with what is said of keys that come before.
+        leaf: the name that they are listed by; None: by their ids, or the directory is the job's.
+    """
+
+    node: QueryNode
+    leaf: str | None
+    jobs: Selection
+
+
+Part: TypeAlias = Pair | Names | Partitions | Done
+
+
+class Arrangement(Protocol):
+    """A layout. Pure, as the tree."""
+
+    python_values: bool
+    """Whether values below a key are spelled as Python does."""
+    reads_documents: bool
+    """Whether what is listed depends on documents."""
+
+    def keys(self, jobs: Selection, table: Table) -> tuple[Field, ...]:
+        """Give the keys that are listed of a view with these *jobs*, in order."""
+
+    def parts(self, node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table) -> Iterator[Part]:
+        """Divide *jobs*, those of *node*; *keys*: those of the view."""
+
+    def component(self, node: QueryNode) -> Component | None:
+        """Give the one component that names all that is listed in *node*, whatever jobs there are, if there is one."""
+
+
+class Hive:
+    """``a=1/b=x/``: every key at the same level for every job."""
+
+    python_values = False
+    reads_documents = False
+
+    def keys(self, jobs: Selection, table: Table) -> tuple[Field, ...]:
+        """Give all keys: fewest values first, then by name."""
+        counts = ((table.count_values(field, jobs), field) for field in table.fields(Space.SP))
+        return tuple(field for count, field in sorted(counts) if count)
+
+    def parts(self, node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table) -> Iterator[Part]:  # noqa: ARG002
+        """Divide by the first key that is not settled."""
+        for field in keys:
+            if field not in node.pinned:
+                yield Partitions(field, jobs)
+                return
+        yield Done(node, None, jobs)
+
+    def component(self, node: QueryNode) -> Component | None:  # noqa: ARG002
+        """Give none: which key comes next is not known from the node."""
+        return None
+
+
+class Signac:
+    """The tree of ``signac view``."""
+
+    python_values = True
+    reads_documents = False
+    leaf = "job"
+
+    def keys(self, jobs: Selection, table: Table) -> tuple[Field, ...]:
+        """Give the keys that are not constant, in signac's order; none for a lone job."""
+        return _signac_keys(jobs, table)
+
+    def parts(self, node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table) -> Iterator[Part]:
+        """Divide by the first key of each job that is not settled."""
+        pairs, node, rest = _pairs(node, jobs, keys, table)
+        taken = {self.leaf} if rest else set()
+        for pair in pairs:
+            name = plain_name(pair.node.field.key)
+            if name in taken or _RESERVED.match(name):
+                name = key_name(pair.node.field)
+            taken.add(name)
+            yield Pair(name, pair.node, pair.jobs)
+        if rest:
+            yield Done(node, self.leaf, rest)
+
+    def component(self, node: QueryNode) -> Component | None:  # noqa: ARG002
+        """Give none: keys are listed."""
+        return None
+
+
+class Templated:
+    """What a template says."""
+
+    python_values = True
+
+    def __init__(self, template: Template) -> None:
+        """Follow *template*."""
+        self.template = template
+        self.reads_documents = template.reads_documents
+        self._named = {hole.field for hole in template.holes}
+
+    def keys(self, jobs: Selection, table: Table) -> tuple[Field, ...]:
+        """Give what ``{{auto}}`` stands for: the keys that are not constant, and that no field names."""
+        if not self.template.has_auto:
+            return ()
+        return tuple(field for field in _signac_keys(jobs, table) if field not in self._named)
+
+    def parts(self, node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table) -> Iterator[Part]:
+        """Divide by what comes next."""
+        at, rest = self._step(node), jobs
+        for each in self.template.components[at:]:
+            if isinstance(each, Component):
+                yield Names(node, each.with_keys(keys), rest)
+                return
+            pairs, node, rest = _pairs(node, rest, keys, table)
+            yield from pairs
+            if not rest:
+                return
+        yield Done(node, None, rest)
+
+    def component(self, node: QueryNode) -> Component | None:
+        """Give the next component, if that does not depend on which keys there are."""
+        left = self.template.components[self._step(node) :]
+        return left[0] if left and isinstance(left[0], Component) and not left[0].is_auto else None
+
+    def _step(self, node: QueryNode) -> int:
+        for term in reversed(node.terms[len(node.view.terms) :]):
+            if isinstance(term, Spelled) and isinstance(term.spelling, Component):
+                return term.spelling.index + 1
+        return 0
+
+
+@lru_cache(64)
+def arrangement_of(layout: Layout) -> Arrangement | None:
+    """Give what arranges a view; None for ``auto`` and ``full``, which the tree does itself.
+
+    Raises:
+        ValueError: there is no such layout; BadTemplate if it is meant to be a template.
+    """
+    match layout:
+        case "auto" | "full":
+            return None
+        case "hive":
+            return Hive()
+        case "signac":
+            return Signac()
+        case _ if "{" in layout or "}" in layout or "/" in layout:
+            return Templated(parse_template(layout))
+        case _:
+            raise ValueError(f"no layout {layout!r}; there are: {', '.join(LAYOUTS)}, or a template as 'a_{{a}}/{{b}}'")
+
+
+def _pairs(
+    node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table
+) -> tuple[list[Pair], QueryNode, Selection]:
+    """Divide *jobs* by the first of *keys* that they have and that is not settled.
+
+    Returns:
+        The parts, by the keys' names; the directory of those that have none, as the query that says so; and these.
+    """
+    pairs: list[Pair] = []
+    terms: tuple[Expr, ...] = ()
+    lacking: list[Field] = []
+    for field in keys:
+        if field in node.pinned:
+            continue
+        missing = lacks(field, or_empty=True)
+        rest = table.select(missing) & jobs
+        if len(rest) < len(jobs):
+            parent = QueryNode((*node.terms, *terms), node.pinned.union(lacking), node.view)
+            pairs.append(Pair(_key_name(field), KeyNode(parent, field), jobs - rest))
+            jobs = rest
+            if not jobs:
+                return pairs, node, jobs
+        terms += (missing,)
+        lacking.append(field)
+    return pairs, QueryNode((*node.terms, *terms), node.pinned.union(lacking), node.view), jobs
+
+
+def _key_name(field: Field) -> str:
+    name = plain_name(field.key)
+    return key_name(field) if _RESERVED.match(name) else name
+
+
+def _signac_keys(jobs: Selection, table: Table) -> tuple[Field, ...]:
+    if len(jobs) <= 1:
+        return ()
+    counts = ((_signac_count(field, jobs, table), field) for field in table.fields(Space.SP))
+    return tuple(field for count, field in sorted(counts) if count)
+
+
+def _signac_count(field: Field, jobs: Selection, table: Table) -> int:
+    """Count the values of *field* as signac does, a mapping being one more; 0 if it is constant, or has no value."""
+    values = table.exact_values(field, jobs)
+    has_mapping = jobs.intersect(table.having_mapping(field)) or {} in values
+    kinds = {_kind(value) for value in values if value != {}}
+    if not kinds or (len(kinds) + has_mapping == 1 and len(jobs & table.having(field)) == len(jobs)):
+        return 0
+    return len(kinds) + has_mapping
+
+
+def _kind(value: object) -> object:
+    return repr(value) if isinstance(value, list) else (type(value), value)
