@@ -28,7 +28,6 @@ from sigfs.model.project import Project, get_project
 from sigfs.model.types import UNKNOWN
 from sigfs.mount.misnamed import Misnamed
 from sigfs.mount.signals import Signals, Stopped
-from sigfs.query import needs_documents
 from sigfs.query.expr import EVERYTHING, Expr, Space
 from sigfs.transports.base import MountSpec, load
 from sigfs.tree import JobNode, Tree, VirtualNode
@@ -151,7 +150,7 @@ def _serve(
     project = get_project(options.project)
     workspace = project.workspace
     tree = Tree(options.layout, options.filter)
-    documents = needs_documents(options.filter)
+    documents = tree.reads_documents(tree.root)
     gc.disable()  # until everything is there that is going to stay
     store = Store.open(project.root, workspace, options.state_dir)
     kept = store.load()

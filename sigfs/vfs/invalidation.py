@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sigfs.index import Delta, Index, Selection, Table
     from sigfs.model.types import JobId, Record
     from sigfs.query.expr import Expr, Field
-    from sigfs.tree import Branch, Tree, View
+    from sigfs.tree import Branch, Tree, View, VirtualNode
     from sigfs.vfs.inodes import Directory, Inodes
     from sigfs.vfs.types import Inode
 
@@ -212,8 +212,9 @@ class _Walk:
                 if child.lookups:
                     self.stale.inodes[child.inode] = None
         else:
-            if facts is not None and child.branch is None and isinstance(child.place, QueryNode):
-                facts = [each for each in facts if all(_holds(each, term) for term in child.place.terms[-1:])]
+            if facts is not None and child.branch is None:
+                terms = _terms(child.place)[len(_terms(at.node.place)) :]
+                facts = [each for each in facts if all(_holds(each, term) for term in terms)]
             if facts is None or facts:
                 self._enter(child, facts, jobs, table)
 
@@ -264,6 +265,12 @@ def _concerns(node: TreeDirectory, facts: Sequence[Facts] | None) -> bool:
     if isinstance(node.place, KeyNode) and not node.place.operator:
         return any(each.has(node.place.field) for each in facts)
     return bool(facts)
+
+
+def _terms(place: VirtualNode) -> tuple[Expr, ...]:
+    if isinstance(place, SpecialNode):
+        return ()
+    return place.terms if isinstance(place, QueryNode) else place.parent.terms
 
 
 def _holds(facts: Facts, term: Expr) -> bool:

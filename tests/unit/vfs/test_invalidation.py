@@ -196,7 +196,8 @@ PATHS = [
     "b/01/c", "b/true", "b/%2Fx%2F", "b/%2Fx%2F/a/1", 'a/{"d": 1}', 'a/{"d.$exists": false}', "a.d/1", "a.d/2/a.e",
     "a@in/[1, 2]", "a@not/1", '@or/[{"a": 1}, {"doc.x": 1}]/b', '@not/{"a": 1}', "doc.x/1", "doc.x/1.0/a/1",
     "doc.x@gt/0/b/1", "doc.x@exists/false/a", "a/1/doc.x/1", ".job", "a/1/.job", "b/2/.job", ".jobs", "id", "id/0",
-    "a/NaN", "a/0/b", "a/-0.0",
+    "a/NaN", "a/0/b", "a/-0.0", "job", "a/1/job", "a=1", "a=1.0", "a=1/b=2", "b=2/a=1", "c=__HIVE_DEFAULT_PARTITION__",
+    "a/1.0/b/2", "a/True", "b/1/a/[1, 'x']", "1", "1.0", "1/1", "@absent/b/1/job", "1_2", "a_1.0/2", "1/b/2/x_2",
     ".sigfs/find/a", ".sigfs/find/a/1/b/2", ".sigfs/find/b@gt/1/a/1", ".sigfs/find/a 1 b 2", ".sigfs/find/a.$gt 1/b/1",
     ".sigfs/find/doc.x 1 a 1/b", '.sigfs/find/{"b": 1}/a/1', ".sigfs/find/a 1/.jobs", ".sigfs/find/.job",
     ".sigfs/views/ones/b", ".sigfs/views/ones/b/1", ".sigfs/views/all/a/1", ".sigfs/views/noted/a/1/b/1",
@@ -208,8 +209,14 @@ PATHS = [
 FILTERS = ["", "a 1", "b.$gt 1", "b /x/", "doc.x 1", "a.$exists true", "a.$exists false"]
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data(), st.sampled_from(LAYOUTS), st.sampled_from(FILTERS))
+EVERY_LAYOUT = [
+    *LAYOUTS, "{a}", "a_{a:.1f}/{b}", "{{auto}}", "{a}/{{auto}}/x_{b}", "{b}/{{auto:_}}", "{a}_{b}/{job.id}",
+    "{job.doc.x}/{{auto}}",
+]  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.data(), st.sampled_from(EVERY_LAYOUT), st.sampled_from(FILTERS))
 def test_after_any_change_the_kernel_is_told_what_is_not_true_any_longer(
     data: st.DataObject, layout: Layout, text: str
 ) -> None:
