@@ -36,6 +36,10 @@ class InvalidConfig(ProjectError, ValueError):
     """A configuration file cannot be read or holds an impossible value."""
 
 
+class NoSuchView(ProjectError, LookupError):
+    """The project has no view of this name."""
+
+
 class NoSuchJob(SigfsError, KeyError):
     """No job has this id (or begins with this abbreviation)."""
 

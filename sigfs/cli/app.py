@@ -35,6 +35,7 @@ class Commands(click.Group):
         "job": "project",
         "find": "project",
         "index": "index",
+        "view": "views",
         "mount": "mounting",
         "umount": "mounted",
         "status": "mounted",

@@ -7,6 +7,7 @@ from typing import Final
 
 from sigfs.errors import (
     AmbiguousId,
+    BadTemplate,
     FuseUnavailable,
     InvalidStatePoint,
     MountBusy,
@@ -36,6 +37,7 @@ class Exit(IntEnum):
 
 TABLE: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (QuerySyntaxError, Exit.USAGE),
+    (BadTemplate, Exit.USAGE),
     (InvalidStatePoint, Exit.USAGE),
     (ProjectError, Exit.PROJECT),
     (NoSuchJob, Exit.JOB),

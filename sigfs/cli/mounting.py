@@ -14,7 +14,8 @@ import click
 from sigfs.cli import background, registry
 from sigfs.cli.app import ignoring_sigpipe, say, show_logs, unreadable_jobs
 from sigfs.cli.options import DirectoryName, parse_options
-from sigfs.cli.params import DirectoryPath, MountOptionWords
+from sigfs.cli.params import DirectoryPath, LayoutText, MountOptionWords, ViewName
+from sigfs.cli.views import both, view_of
 from sigfs.model.config import find_config
 from sigfs.model.project import Project, get_project
 from sigfs.mount import WATCHED_S, MountOptions, MountReport, serve
@@ -23,7 +24,7 @@ from sigfs.query import format_text, parse_text
 from sigfs.query.expr import EVERYTHING
 from sigfs.transports.base import NAMES
 from sigfs.transports.mounts import mounted
-from sigfs.tree import LAYOUTS, Layout
+from sigfs.tree import Layout
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,11 @@ Examples:
   sigfs mount ~/mnt                   the project of the working directory
   sigfs mount -r --filter 'foo 42' ~/project ~/mnt
   sigfs mount -o ro,allow_other,layout=full ~/project ~/mnt
+  sigfs mount --layout 'T_{T:.1f}/{{auto}}' ~/project ~/mnt
+  sigfs mount --view hot ~/project ~/mnt
   sigfs mount -d ~/project ~/mnt      in the foreground, each request logged
 \b
-Options of -o: ro rw allow_other passthrough nopassthrough coherent transport=NAME layout=NAME
+Options of -o: ro rw allow_other passthrough nopassthrough coherent transport=NAME layout=NAME view=NAME
   filter=QUERY entry_timeout=S attr_timeout=S state_dir=DIR and the flags of mount(8) (noexec, noatime, ...)""",
 )
 @click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, required=True, type=DirectoryPath())
@@ -55,7 +58,13 @@ Options of -o: ro rw allow_other passthrough nopassthrough coherent transport=NA
     help="Options as in mount(8), comma separated.",
 )
 @click.option("-r", "--read-only", is_flag=True, help="As -o ro.")
-@click.option("--layout", type=click.Choice(LAYOUTS), help="auto: list only keys that differ; full: list all.")
+@click.option(
+    "--layout",
+    metavar="LAYOUT",
+    type=LayoutText(),
+    help="auto: list only keys that differ; full: list all; hive, signac, or a template as 'T_{T}/{{auto}}'.",
+)
+@click.option("--view", "view_name", metavar="NAME", type=ViewName(), help="Show a view of `sigfs view add`.")
 @click.option("--filter", "filter_text", metavar="QUERY", help="Show only the jobs that this holds for.")
 @click.option("--transport", type=click.Choice(NAMES), help="How to talk to the kernel.")
 @click.option(
@@ -68,6 +77,7 @@ def mount_command(
     texts: tuple[str, ...],
     read_only: bool,
     layout: Layout | None,
+    view_name: str | None,
     filter_text: str | None,
     transport: str | None,
     state_dir: str | None,
@@ -94,9 +104,15 @@ def mount_command(
         chosen["state_dir"] = os.path.abspath(state_dir)
     if filter_text is not None:
         chosen["filter"] = parse_text(filter_text)
-    shown_filter = format_text(chosen.get("filter", EVERYTHING))
+    if view_name is not None:
+        chosen["view"] = view_name
     shown = paths[-1]
     project = _project_of(paths)
+    if "view" in chosen:
+        view = view_of(project, chosen["view"])
+        chosen.setdefault("layout", view.layout)
+        chosen["filter"] = both(view.filter, chosen.get("filter", EVERYTHING))
+    shown_filter = format_text(chosen.get("filter", EVERYTHING))
     mountpoint, notes = check_mountpoint(shown, project.workspace.path)
     for note in notes:
         say(note)

@@ -12,7 +12,7 @@ from sigfs.cli.app import near_match
 from sigfs.errors import QuerySyntaxError
 from sigfs.query import Expr, parse_text
 from sigfs.transports.base import NAMES
-from sigfs.tree import LAYOUTS, Layout
+from sigfs.tree import Layout, check_layout
 
 T = TypeVar("T", bound=str)
 
@@ -39,7 +39,7 @@ REFUSED: Final = {
 }
 
 SWITCHES: Final = frozenset({"allow_other", "coherent", "nopassthrough", "passthrough", "ro", "rw"})
-SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "filter", "layout", "state_dir", "transport"})
+SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "filter", "layout", "state_dir", "transport", "view"})
 
 MAX_TIMEOUT_S: Final = 1e9
 """What still fits into all transports' arithmetic: 31 years."""
@@ -70,6 +70,7 @@ class Chosen(TypedDict, total=False):
     attr_timeout_s: float
     layout: Layout
     filter: Expr
+    view: str
     transport: str
     options: tuple[str, ...]
     state_dir: str
@@ -137,7 +138,14 @@ def _set(chosen: Chosen, name: str, value: str) -> None:
                     f"filter=: {error}; a filter that contains a comma goes into --filter", param_hint="-o"
                 ) from None
         case "layout":
-            chosen["layout"] = _one_of(name, value, LAYOUTS)
+            try:
+                chosen["layout"] = check_layout(value)
+            except ValueError as error:
+                raise click.BadParameter(
+                    f"layout=: {error}; a template that contains a comma goes into --layout", param_hint="-o"
+                ) from None
+        case "view":
+            chosen["view"] = value
         case "state_dir":
             if not value:
                 raise click.BadParameter(f"state_dir=: {EMPTY_PATH}", param_hint="-o")

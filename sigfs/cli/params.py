@@ -9,9 +9,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from sigfs.cli.options import EMPTY_PATH, SETTINGS, SWITCHES, VFS_FLAGS
+from sigfs.errors import SigfsError
+from sigfs.model.project import get_project
+from sigfs.model.views import read_views
 from sigfs.transports.base import NAMES
 from sigfs.transports.mounts import FS_TYPE, mounts
-from sigfs.tree import LAYOUTS
+from sigfs.tree import LAYOUTS, Layout, check_layout
 
 
 class DirectoryPath(click.Path):
@@ -38,6 +41,38 @@ class MountedPath(DirectoryPath):
         spelled = [path.removeprefix(here) if not incomplete.startswith("/") else path for path in found]
         named = [CompletionItem(path) for path in spelled if path.startswith(incomplete)]
         return named or super().shell_complete(ctx, param, incomplete)
+
+
+class LayoutText(click.types.StringParamType):
+    """The name of a layout, or a template."""
+
+    name = "layout"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Layout:
+        """See that it can be understood."""
+        try:
+            return check_layout(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Name those that have a name."""
+        return [CompletionItem(name) for name in LAYOUTS if name.startswith(incomplete)]
+
+
+class ViewName(click.types.StringParamType):
+    """The name of a view, which completes as one of the project's."""
+
+    name = "view"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Name the views of the project that is named, or that of the working directory."""
+        paths = ctx.params.get("paths") or ()
+        try:
+            views = read_views(get_project(ctx.params.get("project_path") or (paths[0] if paths else None)).root)
+        except (SigfsError, OSError):
+            return []
+        return [CompletionItem(name) for name in views if name.startswith(incomplete)]
 
 
 class MountOptionWords(click.types.StringParamType):

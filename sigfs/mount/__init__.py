@@ -63,7 +63,8 @@ class MountOptions:
     Attributes:
         project: the project's root, or any directory below it.
         mountpoint: absolute path, as ``check_mountpoint`` gave it.
-        filter: which jobs the view has.
+        layout, filter: how the view is arranged, and which jobs it has.
+        view: the name under which the project keeps these, if it does.
         coherent: watch the directories in use, so that the kernel is told at once what others change in them. The
             timeouts are then for what is watched; for the rest they are at most ``UNWATCHED_S``.
         options: further generic mount options by name, as in ``MountSpec``.
@@ -75,6 +76,7 @@ class MountOptions:
     mountpoint: str
     layout: Layout = "auto"
     filter: Expr = EVERYTHING
+    view: str | None = None
     transport: str = "kernel"
     read_only: bool = False
     allow_other: bool = False

@@ -2,7 +2,7 @@
 
 from sigfs.tree.facts import Branch, Facts, renames
 from sigfs.tree.inverse import Target
-from sigfs.tree.layouts import LAYOUTS
+from sigfs.tree.layouts import LAYOUTS, check_layout
 from sigfs.tree.nodes import JobNode, JobsNode, KeyNode, Layout, Node, QueryNode, SpecialNode, View, VirtualNode
 from sigfs.tree.special import PAGES, PROJECT, SPECIAL, TOP, VIEWS
 from sigfs.tree.tree import Found, Tree
@@ -28,5 +28,6 @@ __all__ = [
     "Tree",
     "View",
     "VirtualNode",
+    "check_layout",
     "renames",
 ]

@@ -214,6 +214,16 @@ def arrangement_of(layout: Layout) -> Arrangement | None:
             raise ValueError(f"no layout {layout!r}; there are: {', '.join(LAYOUTS)}, or a template as 'a_{{a}}/{{b}}'")
 
 
+def check_layout(layout: str) -> Layout:
+    """Give *layout* if it is one.
+
+    Raises:
+        ValueError: as for ``arrangement_of``.
+    """
+    arrangement_of(layout)
+    return layout
+
+
 def _pairs(
     node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table
 ) -> tuple[list[Pair], QueryNode, Selection]:

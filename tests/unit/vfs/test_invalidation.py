@@ -123,12 +123,13 @@ class Kernel:
                 for at, record in [(change.id, change.record)]
             ]
             records = [table.record(change.id) for change in changes if change.id in table]
-        records += [change.record for change in changes if change.record is not None]
         before, passes = self.state(), self.operations.statistics()["full_passes"]
         absent = set(self.operations._absent._names)
         self.names.clear()
         self.inodes.clear()
         self.operations.apply(changes)
+        with self.index.reading() as table:
+            records += [table.record(change.id) for change in changes if change.id in table]
         after = self.state()
         if any(was != after.get(inode) for inode, was in before.items()):
             assert absent <= self.names, "what there was not there may be"
