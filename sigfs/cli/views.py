@@ -8,11 +8,11 @@ from sigfs.cli.app import say
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.cli.params import LayoutText, ViewName
 from sigfs.cli.project import QueryCommand, QueryWord, project_option, query_of
-from sigfs.errors import InvalidConfig, QuerySyntaxError
 from sigfs.model.project import Project, get_project
 from sigfs.model.views import NamedView, config_path, find_view, read_views, remove_view, write_view
-from sigfs.query import EVERYTHING, And, Expr, format_text, parse_text
-from sigfs.tree import Layout, View, check_layout
+from sigfs.mount.views import read_view
+from sigfs.query import EVERYTHING, And, Expr, format_text
+from sigfs.tree import Layout, View
 
 
 @click.group(
@@ -80,11 +80,7 @@ def view_of(project: Project, name: str) -> View:
         NoSuchView: there is none.
         InvalidConfig: its layout or filter cannot be understood.
     """
-    found = find_view(project.root, name)
-    try:
-        return View(check_layout(found.layout), parse_text(found.filter))
-    except (QuerySyntaxError, ValueError) as error:
-        raise InvalidConfig(f"{config_path(project.root)}: the view {name}: {error}") from None
+    return read_view(project.root, find_view(project.root, name))
 
 
 def both(one: Expr, other: Expr) -> Expr:

@@ -354,7 +354,7 @@ class Table:
     def _named(self, fields: tuple[Field, ...], spelling: Spelling) -> dict[str, Selection]:
         def compute() -> dict[str, Selection]:
             groups: dict[str, list[Selection]] = {}
-            for values, jobs in self._combinations(fields, self.jobs):
+            for values, jobs in self.combinations(fields, self.jobs):
                 groups.setdefault(spelling(values), []).append(jobs)
             return {name: BitMap.union(NO_JOBS, *parts) for name, parts in groups.items()}
 
@@ -371,14 +371,14 @@ class Table:
             if not is_subset(selection, self.having(fields[0])):
                 names[spelling((ABSENT,))] = None
             return list(names)
-        return list(dict.fromkeys(spelling(values) for values, _ in self._combinations(fields, selection)))
+        return list(dict.fromkeys(spelling(values) for values, _ in self.combinations(fields, selection)))
 
     def exact_values(self, field: Field, selection: Selection) -> list[Json]:
         """Give the distinct values of *field* among *selection*, in typed order; ``1`` and ``1.0`` are two."""
         column = self._column(field)
         return [] if column is None else sorted(map(column.values.__getitem__, column.codes(selection)), key=order_key)
 
-    def _combinations(
+    def combinations(
         self, fields: tuple[Field, ...], selection: Selection
     ) -> Iterator[tuple[tuple[Json, ...], Selection]]:
         """Yield each combination of values of *fields* in *selection*, ``ABSENT`` last, with its jobs."""
@@ -387,7 +387,7 @@ class Table:
                 yield (), selection
             return
         for value, jobs in self._parts(fields[0], selection):
-            for values, found in self._combinations(fields[1:], jobs):
+            for values, found in self.combinations(fields[1:], jobs):
                 yield (value, *values), found
 
     def _parts(self, field: Field, selection: Selection) -> Iterator[tuple[Json, Selection]]:

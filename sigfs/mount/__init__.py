@@ -28,6 +28,7 @@ from sigfs.model.project import Project, get_project
 from sigfs.model.types import UNKNOWN
 from sigfs.mount.misnamed import Misnamed
 from sigfs.mount.signals import Signals, Stopped
+from sigfs.mount.views import NamedViews
 from sigfs.query.expr import EVERYTHING, Expr, Space
 from sigfs.transports.base import MountSpec, load
 from sigfs.tree import JobNode, Tree, VirtualNode
@@ -152,6 +153,7 @@ def _serve(
     project = get_project(options.project)
     workspace = project.workspace
     tree = Tree(options.layout, options.filter)
+    tree.views = NamedViews(project.root)
     documents = tree.reads_documents(tree.root)
     gc.disable()  # until everything is there that is going to stay
     store = Store.open(project.root, workspace, options.state_dir)

@@ -17,6 +17,7 @@ from sigfs.index import Selection, Table, is_subset
 from sigfs.model.types import JobId, Json, Record, StatePoint
 from sigfs.query import needs_documents
 from sigfs.query.expr import ABSENT, EVERYTHING, And, Compare, Exists, Expr, Field, Op, Or, Space, Spelled, Value
+from sigfs.query.mapping import join
 from sigfs.query.path import key_name, parse_key, parse_operand, value_name
 from sigfs.query.values import has_nan
 from sigfs.tree.facts import Branch, branch_of, has_python_values, is_job_id
@@ -172,6 +173,10 @@ class Tree:
                 return PROJECT.query
             case _:
                 assert_never(node)
+
+    def spelled_query(self, node: VirtualNode, table: Table) -> Expr:
+        """Give ``query`` in terms that can be spelled: a name of a template is said by the values that have it now."""
+        return _spell_out(self.query(node), table)
 
     def jobs(self, node: VirtualNode, table: Table) -> Selection:
         """Give the jobs that lie below *node*."""
@@ -496,6 +501,27 @@ def _spell(values: Sequence[Json]) -> Iterator[str]:
                 continue
             shortened.add(name)
         yield name
+
+
+def _spell_out(expr: Expr, table: Table) -> Expr:
+    match expr:
+        case And(terms):
+            return And(tuple(_spell_out(term, table) for term in terms))
+        case Spelled(fields, spelling, name):
+            alternatives = [
+                join([_says(field, value) for field, value in zip(fields, values, strict=True)])
+                for values, _ in table.combinations(fields, table.select(expr))
+                if spelling(values) == name
+            ]
+            return alternatives[0] if len(alternatives) == 1 else Or(tuple(alternatives))
+        case _:
+            return expr
+
+
+def _says(field: Field, value: Json) -> Expr:
+    if value is ABSENT:
+        return Exists(field, present=False)
+    return Compare(field, Op.IS if has_nan(value) else Op.EQ, Value(value))
 
 
 def _job_among(jobs: Selection, name: str, table: Table) -> JobNode | None:

@@ -1028,7 +1028,8 @@ class Operations(OpenFiles):
             case "user.sigfs.status" if node.inode == ROOT:
                 return json.dumps(self.status()).encode()
             case "user.sigfs.query":
-                return format_path(self._tree.query(node.place)).encode()
+                with _bounded(), self._index.reading() as table:
+                    return format_path(self._tree.spelled_query(node.place, table)).encode()
             case _:
                 return self._workspace_attribute(name)
 

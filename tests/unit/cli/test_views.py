@@ -15,7 +15,8 @@ from sigfs.cli.params import LayoutText, ViewName
 from sigfs.cli.views import both, view_of
 from sigfs.errors import InvalidConfig, NoSuchView
 from sigfs.model.project import get_project, init_project
-from sigfs.model.views import NamedView, write_view
+from sigfs.model.views import NamedView, remove_view, write_view
+from sigfs.mount.views import NamedViews
 from sigfs.query import EVERYTHING, parse
 from sigfs.tree import View
 
@@ -81,3 +82,14 @@ def test_layouts_and_views_complete(project: Path) -> None:
     parameter = click.Option(["--x"])
     assert [item.value for item in LayoutText().shell_complete(context, parameter, "h")] == ["hive"]
     assert [item.value for item in ViewName().shell_complete(context, parameter, "h")] == ["hot"]
+
+
+def test_a_mount_follows_the_views_that_are_kept(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    views = NamedViews(str(project))
+    assert views() == {}
+    write_view(str(project), NamedView("hot", "hive", "T.$gt 3"))
+    write_view(str(project), NamedView("odd", "{a"))
+    assert views() == {"hot": View("hive", parse("T.$gt 3"))}
+    assert "the view odd" in caplog.text
+    remove_view(str(project), "hot")
+    assert views() == {}

@@ -244,6 +244,19 @@ def test_a_directory_knows_its_query() -> None:
     assert Tree().query(Tree().root) == EVERYTHING
 
 
+def test_a_directory_of_a_template_says_its_query_by_values() -> None:
+    table = table_of(*({"T": t, "b": t > 1} for t in (1.01, 1.04, 2.0)), {"b": True})
+    tree = Tree("T_{T:.1f}/{{auto}}")
+
+    def query(path: str) -> str:
+        node = resolve(tree, table, path)
+        assert node is not None
+        assert not isinstance(node, JobNode)
+        return format_path(tree.spelled_query(node, table))
+
+    assert query("T_1.0") == '@or/[{"T": 1.01}, {"T": 1.04}]'
+
+
 def test_no_layout_of_that_name_is_an_error_that_names_the_others() -> None:
-    with pytest.raises(ValueError, match="auto, full"):
+    with pytest.raises(ValueError, match="auto, full, hive, signac"):
         Tree("nonsense")  # type: ignore[arg-type]
