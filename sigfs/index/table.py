@@ -218,6 +218,11 @@ class Table:
         column = self._column(field)
         return column is not None and column.is_constant(selection)
 
+    def is_constant_as(self, field: Field, selection: Selection, value: Json) -> bool:
+        """Tell whether all of *selection*, which is not empty, have exactly *value* at *field*."""
+        column = self._column(field)
+        return column is not None and column.is_constant(selection) and column.has(selection.min(), value)
+
     def _shapes(self, space: Space) -> Shapes:
         return self.documents if space is Space.DOC else self.statepoints
 

@@ -8,7 +8,9 @@ or moved here.
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pyroaring import BitMap
@@ -17,15 +19,26 @@ from sigfs.errors import InvalidStatePoint, NotInvertible, QuerySyntaxError
 from sigfs.index import Index
 from sigfs.model.statepoint import validate
 from sigfs.model.types import Change, JobId, Record
-from sigfs.query.expr import And, Compare, Exists, Field, Op, Space, Value
+from sigfs.query.expr import ABSENT, And, Compare, Exists, Field, Op, Space, Spelled, Value
 from sigfs.query.path import key_name, parse_key, parse_operand, value_name
-from sigfs.query.values import flatten
-from sigfs.tree.facts import branch_of, is_job_id
+from sigfs.query.values import flatten, has_nan
+from sigfs.tree.facts import branch_of, has_python_values, is_job_id
+from sigfs.tree.layouts import Hive, Signac, Templated, arrangement_of
 from sigfs.tree.names import may_be_shortened, shorten
 from sigfs.tree.nodes import JobsNode, KeyNode, QueryNode, SpecialNode
+from sigfs.tree.spellings import (
+    PYTHON,
+    Lacking,
+    PythonSpelling,
+    lacks,
+    parse_hive_name,
+    plain_name,
+    python_candidates,
+)
+from sigfs.tree.templates import NOTHING, Component
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from sigfs.index import Selection, Table
     from sigfs.model.types import Json, StatePoint
@@ -33,6 +46,7 @@ if TYPE_CHECKING:
     from sigfs.tree.nodes import VirtualNode
     from sigfs.tree.tree import Tree
 
+_SIGNAC: Final = "the layout signac spells 1 and the text 1 alike; auto, full, hive and templates can be written"
 _NEW: Final = JobId("0" * 32)
 """Stands for the job that would be."""
 
@@ -58,52 +72,72 @@ class Target:
 
 @dataclass(slots=True)
 class _Said:
-    """What a path settles: values by key, and keys that must not be."""
+    """What a path settles: values by key, and keys that must not be; and why some names settle nothing."""
 
     values: dict[Field, Json] = field(default_factory=dict)
     absent: set[Field] = field(default_factory=set)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def fields(self) -> set[Field]:
         return {*self.values, *self.absent}
 
+    def add(self, key: Field, value: Json) -> None:
+        """Say that *key* has *value*, or ``ABSENT``."""
+        if (value is ABSENT and key in self.values) or (
+            value is not ABSENT and (key in self.absent or branch_of(self.values.get(key, value)) != branch_of(value))
+        ):
+            raise NotInvertible(f"the path says two things of {key_name(key)}")
+        if value is ABSENT:
+            self.absent.add(key)
+        else:
+            self.values.setdefault(key, value)
+
 
 def target_of(tree: Tree, node: VirtualNode, name: str, table: Table) -> Target:
     """See ``Tree.target``."""
-    place = _place(node, name, table)
-    said = _said(place if isinstance(place, QueryNode) else place.parent)
+    place = _place(tree, node, name, table)
+    said = _said(place if isinstance(place, QueryNode) else place.parent, table)
     pairs, absent = tuple(said.values.items()), frozenset(said.absent)
     if isinstance(place, KeyNode):
         return Target(place, pairs, absent, (), is_leaf=False)
     siblings = _siblings(place, table)
     constants = _constants(siblings, said, table)
     everyone = table.select(tree.root_of(place.view).query)
-    listed = tree.keys_with(place.view, everyone, _leaves(constants, said), table)
-    open_keys = tuple(
+    listed = tree.keys_with(place.view, everyone, {**constants, **said.values}, table)
+    open_keys = {
         key
         for key in table.fields(Space.SP)
         if key not in said.fields and siblings.intersect(table.having(key)) and (key not in constants or key in listed)
-    )
-    return Target(place, pairs, absent, tuple(sorted(open_keys)), is_leaf=not open_keys)
+    }
+    arrangement = arrangement_of(place.view.layout)
+    if isinstance(arrangement, Hive):
+        open_keys.update(key for key in tree.listed_keys(table, place.view) if key not in said.fields)
+    is_ending = not isinstance(arrangement, Templated) or arrangement.is_ending(place)
+    return Target(place, pairs, absent, tuple(sorted(open_keys)), is_leaf=not open_keys and is_ending)
 
 
 def made_at(tree: Tree, target: Target, table: Table) -> StatePoint:
     """See ``Tree.made``."""
     place = _query_node(target)
-    if target.open_keys:
+    said = _said(place, table)
+    if said.unread:
+        raise NotInvertible(said.unread[0])
+    if not target.is_leaf:
         keys = ", ".join(key_name(key) for key in target.open_keys)
-        raise NotInvertible(f"the path leaves open what the jobs beside it say: {keys}")
-    said = _said(place)
+        raise NotInvertible(
+            f"the path leaves open what the jobs beside it say: {keys}" if keys else "the path ends before the template"
+        )
     constants = _constants(_siblings(place, table), said, table)
     statepoint = _changed({}, {**constants, **said.values}, said.absent)
-    _check_leaf(tree, place, statepoint, BitMap(), table)
+    _check_leaf(tree, place, Record(_NEW, statepoint), BitMap(), table)
     return statepoint
 
 
 def moved_to(tree: Tree, target: Target, old: Record, source: tuple[VirtualNode, str], table: Table) -> StatePoint:
     """See ``Tree.moved``."""
     place = _query_node(target)
-    said = _said(place)
+    said = _said(place, table)
     had = dict(flatten(old.statepoint))
     # What is equal has the same name: a job at a/1 that says 1.0 goes on saying so.
     values = {
@@ -111,11 +145,14 @@ def moved_to(tree: Tree, target: Target, old: Record, source: tuple[VirtualNode,
         for key, value in said.values.items()
         if key.key not in had or branch_of(had[key.key]) != branch_of(value)
     }
-    dropped = {key for key in _settled(*source) if key not in said.values}
+    dropped = {key for key in _settled(tree, *source, table) if key not in said.values}
     statepoint = _changed(old.statepoint or {}, values, said.absent | dropped)
     number = table.number(old.id)
     itself = BitMap() if number is None else BitMap([number])
-    _check_leaf(tree, place, statepoint, itself, table, may_end_above=True)
+    try:
+        _check_leaf(tree, place, Record(_NEW, statepoint, old.document), itself, table, may_end_above=True)
+    except NotInvertible as error:
+        raise NotInvertible("; ".join([*said.unread, str(error)])) from None
     return statepoint
 
 
@@ -129,17 +166,60 @@ def _query_node(target: Target) -> QueryNode:
     return target.node
 
 
-def _place(node: VirtualNode, name: str, table: Table) -> QueryNode | KeyNode:
+def _place(tree: Tree, node: VirtualNode, name: str, table: Table) -> QueryNode | KeyNode:
     match node:
         case QueryNode():
-            return _key(node, name, table)
+            return _arranged(tree, node, name, table) or _key(node, name, table)
         case KeyNode():
-            term = _term(node, name, table)
-            return QueryNode((*node.parent.terms, term), node.parent.pinned | {node.field}, node.parent.view)
+            if has_python_values(node):
+                if isinstance(arrangement_of(node.parent.view.layout), Signac):
+                    raise NotInvertible(_SIGNAC)
+                term: Expr = Spelled((node.field,), PYTHON, name)
+                _say(_said(node.parent, table), term, table)
+            else:
+                term = _term(node, name, table)
+            return _below(node.parent, term, node.field)
         case JobsNode():
             raise NotInvertible(".jobs lists ids, which say nothing of state points")
         case SpecialNode():
             raise NotInvertible("the names in .sigfs say nothing of state points")
+
+
+def _below(node: QueryNode, term: Expr, *pinned: Field) -> QueryNode:
+    return QueryNode((*node.terms, term), node.pinned.union(pinned), node.view)
+
+
+def _arranged(tree: Tree, node: QueryNode, name: str, table: Table) -> QueryNode | None:
+    """Give what *name* is in a layout that has names of its own; None where it is none of them."""
+    arrangement = arrangement_of(node.view.layout)
+    match arrangement:
+        case Signac():
+            raise NotInvertible(_SIGNAC)
+        case Hive():
+            if may_be_shortened(name):
+                raise NotInvertible(f"{name} is too short for its value")
+            read = parse_hive_name(name)
+            if read is None:
+                return None
+            field, value = read
+            if value is ABSENT:
+                return _below(node, lacks(field), field)
+            return _below(node, Compare(field, Op.IS if has_nan(value) else Op.EQ, Value(value)), field)
+        case Templated():
+            keys = [key for key in tree.listed_keys(table, node.view) if key not in node.pinned]
+            component, lacking = arrangement.following(node)
+            if lacking and (component is None or name in {plain_name(key.key) for key in keys}):
+                return None
+            component = None if component is None else component.with_keys(tuple(keys))
+            if component is None or not component.fits(name):
+                if lacking:
+                    return None
+                raise NotInvertible(f"{name}: the template {arrangement.template.text!r} has no such name here")
+            for key in keys if lacking else ():
+                node = _below(node, lacks(key, or_empty=True), key)
+            return _below(node, Spelled(component.fields, component, name))
+        case _:
+            return None
 
 
 def _key(node: QueryNode, name: str, table: Table) -> KeyNode:
@@ -173,11 +253,9 @@ def _term(node: KeyNode, name: str, table: Table) -> Expr:
         term = parse_operand(node.field, node.operator, name)
     except QuerySyntaxError as error:
         raise NotInvertible(str(error)) from None
-    said = _Said()
-    for each in _terms(node):
-        _say(said, each)
-    _say(said, term)
-    if said.fields.isdisjoint({node.field}):
+    said = _said(node.parent, table)
+    _say(said, term, table)
+    if node.field not in said.fields:
         raise NotInvertible(f"{key_name(node.field, node.operator)}/{name} settles no value of {key_name(node.field)}")
     return term
 
@@ -188,14 +266,14 @@ def _terms(node: QueryNode | KeyNode | JobsNode) -> tuple[Expr, ...]:
     return query.terms[len(query.view.terms) :]
 
 
-def _said(node: QueryNode) -> _Said:
+def _said(node: QueryNode, table: Table) -> _Said:
     said = _Said()
     for term in _terms(node):
-        _say(said, term)
+        _say(said, term, table)
     return said
 
 
-def _say(said: _Said, term: Expr) -> None:
+def _say(said: _Said, term: Expr, table: Table) -> None:
     """Add what *term* settles.
 
     Raises:
@@ -203,25 +281,77 @@ def _say(said: _Said, term: Expr) -> None:
     """
     match term:
         case Compare(Field(Space.SP) as field, Op.EQ | Op.IS, value):
-            if field in said.absent or branch_of(said.values.get(field, value.json)) != branch_of(value.json):
-                raise NotInvertible(f"the path says two things of {key_name(field)}")
-            said.values.setdefault(field, value.json)
+            said.add(field, value.json)
         case Exists(Field(Space.SP) as field, False):
-            if field in said.values:
-                raise NotInvertible(f"the path says two things of {key_name(field)}")
-            said.absent.add(field)
+            said.add(field, ABSENT)
+        case Spelled((field,), Lacking()):
+            said.add(field, ABSENT)
+        case Spelled((Field(Space.SP) as field,), PythonSpelling(), name):
+            said.add(field, _read(field, name, table, lambda value: PYTHON((value,)) == name))
+        case Spelled(_, Component() as component, name):
+            try:
+                found = _read_component(component, name, table)
+            except NotInvertible as error:
+                said.unread.append(str(error))
+                return
+            for each, one in found:
+                said.add(each, one)
         case _:
             raise NotInvertible("the path asks for more than values of state point keys, which settles no state point")
 
 
-def _settled(node: VirtualNode, name: str) -> set[Field]:
+def _read_component(component: Component, name: str, table: Table) -> list[tuple[Field, Json]]:
+    """Give the values that *name* says.
+
+    Raises:
+        NotInvertible: it does not say them all, or not clearly.
+    """
+    for hole in component.holes:
+        if hole.field.space is not Space.SP:
+            raise NotInvertible(f"{hole.word} is no key of the state point")
+        if not hole.is_lossless:
+            raise NotInvertible(f"{{{hole.word}}} does not say the value of {hole.field.key} in full")
+    if component.is_auto:
+        raise NotInvertible("{{auto:...}} does not say where a key or a value ends")
+    texts = component.texts(name)
+    if texts is None:
+        raise NotInvertible(f"{name} can be read in more than one way")
+    return [
+        (hole.field, ABSENT if text == NOTHING else _read(hole.field, text, table, partial(hole.says, text=text)))
+        for hole, text in zip(component.holes, texts, strict=True)
+    ]
+
+
+def _read(field: Field, text: str, table: Table, is_spelled_so: Callable[[Json], bool]) -> Json:
+    """Give the value that *text* spells: one that *field* has, or else what it looks like.
+
+    Raises:
+        NotInvertible: several values, or none, are spelled so.
+    """
+    values = table.exact_values(field, table.jobs)
+    known = [value for value in values if is_spelled_so(value)]
+    if len(known) == 1:
+        return known[0]
+    candidates = [value for value in python_candidates(text) or () if is_spelled_so(value)]
+    others = [value for value in candidates if not isinstance(value, str)]
+    if len(known) > 1 or not candidates:
+        raise NotInvertible(f"{text} does not say which value of {key_name(field)} is meant")
+    is_text = bool(values) and all(isinstance(value, str) for value in values)
+    return others[0] if others and not is_text else candidates[0]
+
+
+def _settled(tree: Tree, node: VirtualNode, name: str, table: Table) -> set[Field]:
     """Give the keys that the path of a job, *name* in *node*, settles: none where that goes by ids."""
     if isinstance(node, JobsNode | SpecialNode) or name == ".job":
         return set()
-    settled = {term.field for term in _terms(node) if isinstance(term, Compare) and term.op in (Op.EQ, Op.IS)}
-    if isinstance(node, KeyNode) and node.operator == "":
-        settled.add(node.field)
-    return {field for field in settled if field.space is Space.SP}
+    place: QueryNode | KeyNode = node
+    with suppress(NotInvertible):
+        place = _place(tree, node, name, table)
+    said = _Said()
+    for term in _terms(place):
+        with suppress(NotInvertible):
+            _say(said, term, table)
+    return set(said.values)
 
 
 # State points
@@ -246,10 +376,6 @@ def _constants(siblings: Selection, said: _Said, table: Table) -> dict[Field, Js
         if key not in settled and table.is_constant(key, siblings)
         for value in table.values(key, siblings)[:1]
     }
-
-
-def _leaves(constants: Mapping[Field, Json], said: _Said) -> dict[Field, Json]:
-    return {**constants, **said.values}
 
 
 def _changed(old: StatePoint, values: Mapping[Field, Json], absent: Iterable[Field]) -> StatePoint:
@@ -301,46 +427,56 @@ def _splits(key: str) -> Iterator[tuple[str, str]]:
 def _check_leaf(
     tree: Tree,
     place: QueryNode,
-    statepoint: StatePoint,
+    record: Record,
     itself: Selection,
     table: Table,
     *,
     may_end_above: bool = False,
 ) -> None:
-    """See that *place* would lead to a job with *statepoint*, and nothing above it.
+    """See that *place* would lead to a job that says *record*, and nothing above it.
 
     Args:
-        itself: the job that is to have this state point, in *table*; or nobody.
+        itself: the job that is to say this, in *table*; or nobody.
         may_end_above: whether a directory above may be the job already, because further keys of the path would have
             one value in the whole view.
     Raises:
         NotInvertible: it would not.
     """
     index = Index()
-    index.apply([Change(_NEW, Record(_NEW, statepoint))])
+    index.apply([Change(_NEW, record)])
     with index.reading() as alone:
         pass  # nobody else has this index
     if not alone.select(place.query):
         raise NotInvertible("the view's filter, or the path, would not hold for the job")
     everyone = table.select(tree.root_of(place.view).query) - itself
-    leaves = {Field(Space.SP, key): value for key, value in flatten(statepoint)}
-    listed = tree.keys_with(place.view, everyone, leaves, table)
+    leaves = {Field(Space.SP, key): value for key, value in flatten(record.statepoint)}
+    listed = tuple(sorted(tree.keys_with(place.view, everyone, leaves, table)))
+    alone.cached(("listed keys", place.view), lambda: listed)
     above = len(place.view.terms)
-    pinned: set[Field] = set()
+    pinned: frozenset[Field] = frozenset()
     for count in range(above, len(place.terms) + 1):
         if count > above:
-            term = place.terms[count - 1]
-            assert isinstance(term, Compare | Exists)
-            pinned.add(term.field)
+            pinned |= _pins(place.terms[count - 1])
         is_last = count == len(place.terms)
         others = table.select(And(place.terms[:count])) - itself
         if is_last and others:
             raise NotInvertible("other jobs are there already")
-        is_finished = not others and count > above and not any(key in listed and key not in pinned for key in leaves)
+        here = QueryNode(place.terms[:count], pinned, place.view)
+        is_finished = not others and count > above and tree.is_job(here, alone.jobs, alone)
         if is_finished and not is_last and may_end_above:
             return
         if is_finished and not is_last:
             raise NotInvertible("a directory above would be the job already")
         if is_last and not is_finished:
-            keys = ", ".join(sorted(key_name(key) for key in leaves if key in listed and key not in pinned))
-            raise NotInvertible(f"the path leaves keys open: {keys}" if keys else "the top is no place for a job")
+            keys = ", ".join(key_name(key) for key in listed if key not in pinned)
+            raise NotInvertible(f"the path leaves keys open: {keys}" if keys else "the path ends too early")
+
+
+def _pins(term: Expr) -> frozenset[Field]:
+    match term:
+        case Compare() | Exists():
+            return frozenset((term.field,))
+        case Spelled(fields, PythonSpelling() | Lacking()):
+            return frozenset(fields)
+        case _:
+            return frozenset()

@@ -15,12 +15,13 @@ from sigfs.query.expr import Field, Space, Spelled
 from sigfs.query.path import key_name
 from sigfs.tree.nodes import KeyNode, QueryNode
 from sigfs.tree.spellings import lacks, plain_name
-from sigfs.tree.templates import Component, Template, parse_template
+from sigfs.tree.templates import Auto, Component, Template, parse_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sigfs.index import Selection, Table
+    from sigfs.model.types import Json
     from sigfs.query.expr import Expr
     from sigfs.tree.nodes import Layout
 
@@ -98,6 +99,9 @@ class Arrangement(Protocol):
     def component(self, node: QueryNode) -> Component | None:
         """Give the one component that names all that is listed in *node*, whatever jobs there are, if there is one."""
 
+    def keys_with(self, jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> set[Field]:
+        """See ``Tree.keys_with``."""
+
 
 class Hive:
     """``a=1/b=x/``: every key at the same level for every job."""
@@ -121,6 +125,10 @@ class Hive:
     def component(self, node: QueryNode) -> Component | None:  # noqa: ARG002
         """Give none: which key comes next is not known from the node."""
         return None
+
+    def keys_with(self, jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> set[Field]:
+        """Give all."""
+        return {*leaves, *self.keys(jobs, table)}
 
 
 class Signac:
@@ -150,6 +158,10 @@ class Signac:
     def component(self, node: QueryNode) -> Component | None:  # noqa: ARG002
         """Give none: keys are listed."""
         return None
+
+    def keys_with(self, jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> set[Field]:
+        """Give those in which the job differs, or which others lack."""
+        return _differing(jobs, leaves, table)
 
 
 class Templated:
@@ -186,6 +198,20 @@ class Templated:
         """Give the next component, if that does not depend on which keys there are."""
         left = self.template.components[self._step(node) :]
         return left[0] if left and isinstance(left[0], Component) and not left[0].is_auto else None
+
+    def keys_with(self, jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> set[Field]:
+        """Give those in which the job differs, or which others lack, and that no field names."""
+        return _differing(jobs, leaves, table) - self._named if self.template.has_auto else set()
+
+    def following(self, node: QueryNode) -> tuple[Component | None, bool]:
+        """Give the next component, and whether keys of ``{{auto}}`` may come before it."""
+        left = self.template.components[self._step(node) :]
+        component = next((each for each in left if isinstance(each, Component)), None)
+        return component, bool(left) and isinstance(left[0], Auto)
+
+    def is_ending(self, node: QueryNode) -> bool:
+        """Tell whether no further component comes."""
+        return self.following(node)[0] is None
 
     def _step(self, node: QueryNode) -> int:
         for term in reversed(node.terms[len(node.view.terms) :]):
@@ -254,6 +280,10 @@ def _pairs(
 def _key_name(field: Field) -> str:
     name = plain_name(field.key)
     return key_name(field) if _RESERVED.match(name) else name
+
+
+def _differing(jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> set[Field]:
+    return {key for key, value in leaves.items() if jobs and not table.is_constant_as(key, jobs, value)}
 
 
 def _signac_keys(jobs: Selection, table: Table) -> tuple[Field, ...]:

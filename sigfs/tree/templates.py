@@ -28,9 +28,14 @@ NOTHING: Final = "@absent"
 _TOKEN: Final = re.compile(r"\{\{auto(?::(?P<separator>[^{}]*))?\}\}|\{\{|\}\}|\{(?P<field>[^{}]*)\}|[{}]|/|[^{}/]+")
 _FIELD: Final = re.compile(r"(?P<name>[^!:]*)(?:!(?P<conversion>[^:]*))?(?::(?P<spec>.*))?", re.DOTALL)
 _SUBKEY: Final = re.compile(r"\[([^\]]*)\]")
+_LOSSLESS: Final = re.compile("|s|d|0[0-9]+d?")
 _LONG: Final = re.compile("[0-9]{4}")
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f/%\ud800-\udfff]")
 _CONVERSIONS: Final[dict[str, Callable[[Json], object]]] = {"": lambda value: value, "s": str, "r": repr, "a": ascii}
+
+
+def _unescape(text: str) -> str:
+    return decode(f"_{text}")[1:]  # a leading dot is one only at the beginning of a component
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,21 @@ class Hole:
     field: Field
     spec: str = ""
     conversion: str = ""
+
+    @property
+    def word(self) -> str:
+        """The field without its braces."""
+        name = {Space.SP: self.field.key, Space.DOC: f"job.doc.{self.field.key}", Space.ID: "job.id"}[self.field.space]
+        return name + (f"!{self.conversion}" if self.conversion else "") + (f":{self.spec}" if self.spec else "")
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether the text says the whole value."""
+        return self.conversion in ("", "s") and _LOSSLESS.fullmatch(self.spec) is not None
+
+    def says(self, value: Json, text: str) -> bool:
+        """Tell whether *value* is spelled *text*, once its percent signs are read."""
+        return value is not ABSENT and _unescape(self.text(value)) == text
 
     def text(self, value: Json) -> str:
         """Spell *value*; in Python's words where the spec does not fit it."""
@@ -122,6 +142,26 @@ class Component:
             text = "%2E" + text[1:]
         return shorten(text or '""')
 
+    def fits(self, name: str) -> bool:
+        """Tell whether *name* has the text that every name of this component has."""
+        return name == '""' or re.fullmatch(self._pattern(".*"), name, re.DOTALL) is not None
+
+    def texts(self, name: str) -> list[str] | None:
+        """Give what *name* says for each hole; None if that is not clear."""
+        if name == '""' and len(self.parts) == 1:
+            return [""]
+        shortest = re.fullmatch(self._pattern("(.*?)"), name, re.DOTALL)
+        longest = re.fullmatch(self._pattern("(.*)"), name, re.DOTALL)
+        if shortest is None or longest is None or shortest.groups() != longest.groups() or may_be_shortened(name):
+            return None
+        try:
+            return [_unescape(text) for text in shortest.groups()]
+        except QuerySyntaxError:
+            return None
+
+    def _pattern(self, hole: str) -> str:
+        return "".join(re.escape(part) if isinstance(part, str) else hole for part in self.parts)
+
     def candidates(self, name: str) -> list[Json] | None:
         """Give the values that may have *name*, if the component is one plain field with text around it."""
         text = self.inner(name)
@@ -144,7 +184,7 @@ class Component:
         if name == '""' and not before and not after:
             return ""
         try:
-            return decode(name[len(before) : len(name) - len(after)])
+            return _unescape(name[len(before) : len(name) - len(after)])
         except QuerySyntaxError:
             return None
 

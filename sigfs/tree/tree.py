@@ -8,7 +8,7 @@ reading for as long as it uses the table and the selections that come out of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, assert_never
 
@@ -223,15 +223,17 @@ class Tree:
 
         return table.cached(("listed keys", view), compute)
 
-    def keys_with(self, view: View, jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> Container[Field]:
-        """Give the keys of *leaves* that *view* would list if it had these *jobs* and one more with these *leaves*."""
+    def keys_with(self, view: View, jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> set[Field]:
+        """Give the keys that *view* would list if it had these *jobs* and one more with these *leaves*.
+
+        Keys that only others have may be left out, where they do not concern the one.
+        """
+        arrangement = arrangement_of(view.layout)
+        if arrangement is not None:
+            return arrangement.keys_with(jobs, leaves, table)
         if view.layout == "full" or not jobs:
-            return leaves.keys()
-        return {
-            key
-            for key, value in leaves.items()
-            if not (table.is_constant(key, jobs) and Value(table.values(key, jobs)[0]) == Value(value))
-        }
+            return set(leaves)
+        return {key for key, value in leaves.items() if not table.is_constant_as(key, jobs, value)}
 
     # From paths back to state points
 
@@ -387,11 +389,11 @@ class Tree:
             return None
         settled = node.pinned | {pinned} if pinned else node.pinned
         below = QueryNode((*node.terms, term), settled, node.view)
-        if len(jobs) == 1 and self._is_job(below, jobs, table):
+        if len(jobs) == 1 and self.is_job(below, jobs, table):
             return Found(JobNode(table.ids(jobs)[0]), branch, jobs)
         return Found(below, branch, jobs)
 
-    def _is_job(self, node: QueryNode, jobs: Selection, table: Table) -> bool:
+    def is_job(self, node: QueryNode, jobs: Selection, table: Table) -> bool:
         """Tell whether nothing is left to say of the only one of *jobs*, so that *node* is its directory."""
         arrangement = arrangement_of(node.view.layout)
         if arrangement is None:

@@ -148,3 +148,61 @@ def test_an_equal_value_keeps_its_spelling() -> None:
 def test_a_job_is_not_moved_to_where_others_are() -> None:
     with pytest.raises(NotInvertible, match="other jobs"):
         moved("group/methyl/seed/1", "group/amino/seed/1", STUDY[0], *STUDY)
+
+
+def test_partitions_of_hive_lead_back_in_any_order() -> None:
+    jobs: list[dict[str, object]] = [{"a": 1, "b": "x"}, {"a": 2}, {"a": 2, "b": "42"}]
+    tree = Tree("hive")
+    assert made("a=3/b=y", *jobs, tree=tree) == {"a": 3, "b": "y"}
+    assert made("b=%2242%22/a=3", *jobs, tree=tree) == {"a": 3, "b": "42"}
+    assert made("a=3/b=__HIVE_DEFAULT_PARTITION__", *jobs, tree=tree) == {"a": 3}
+    found = target(tree, table_of(*jobs), "a=3")
+    assert [key.key for key in found.open_keys] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "expected"),
+    [
+        ("{group}/seed_{seed:03d}", "ethyl/seed_007", {"n": 100, "group": "ethyl", "seed": 7}),
+        ("{group}_{seed}", "a-b_9", {"n": 100, "group": "a-b", "seed": 9}),
+        ("{group}/{{auto}}", "ethyl/seed/9", {"n": 100, "group": "ethyl", "seed": 9}),
+        ("x/{seed}/{job.sp.group}", "x/9/True", {"n": 100, "group": "True", "seed": 9}),
+        ("{seed}/{group}", "True/b%2Fc", {"n": 100, "group": "b/c", "seed": True}),
+        ("{group}/{seed}", "ethyl/@absent", {"n": 100, "group": "ethyl"}),
+    ],
+)
+def test_templates_that_spell_every_key_lead_back(template: str, path: str, expected: object) -> None:
+    assert made(path, *STUDY, tree=Tree(template)) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "why"),
+    [
+        ("{group}/s_{seed:.1f}", "ethyl/s_1.0", "in full"),
+        ("{group}/{seed!r}", "ethyl/1", "in full"),
+        ("{group}/{job.doc.x}/{seed}", "ethyl/1/1", "job.doc.x is no key"),
+        ("{group}/{job.id}", "ethyl/x", "job.id is no key"),
+        ("{{auto:_}}", "group_x_seed_9", "ends"),
+        ("{group}_{seed}", "a_b_9", "more than one way"),
+        ("{group}", "ethyl", "leaves open.*seed"),
+        ("{group}/{seed}", "ethyl", "leaves open.*seed|ends before"),
+    ],
+)
+def test_templates_that_do_not_are_refused_with_the_reason(template: str, path: str, why: str) -> None:
+    with pytest.raises(NotInvertible, match=why):
+        made(path, *STUDY, tree=Tree(template))
+
+
+def test_a_job_keeps_what_a_template_does_not_say_in_full() -> None:
+    tree = Tree("T_{T:.1f}/{seed}")
+    jobs: list[dict[str, object]] = [{"T": 1.04, "seed": 1}, {"T": 2.5, "seed": 1}]
+    table = table_of(*jobs)
+    found = tree.moved(target(tree, table, "T_1.0/2"), record(jobs[0]), place(tree, table, "T_1.0/1"), table)
+    assert found == {"T": 1.04, "seed": 2}
+    with pytest.raises(NotInvertible, match="in full"):
+        tree.moved(target(tree, table, "T_3.0/1"), record(jobs[0]), place(tree, table, "T_1.0/1"), table)
+
+
+def test_the_layout_signac_cannot_be_written() -> None:
+    with pytest.raises(NotInvertible, match="alike"):
+        target(Tree("signac"), table_of(*STUDY), "group/ethyl")
