@@ -184,8 +184,11 @@ class _Walk:
             if branch is not None:
                 groups.setdefault(branch, []).append(each)
         children = self._inodes.below(node, None if facts is None else groups)
-        if (node.lookups or node.inode == ROOT) and _concerns(node, facts):
-            self.stale.inodes[node.inode] = None
+        if _concerns(node, facts):
+            if node.lookups or node.inode == ROOT:
+                self.stale.inodes[node.inode] = None
+            elif node.changed_ns:  # the kernel has forgotten it, but may have it again; a listing may be kept
+                node.changed_ns += 1
         if children:
             self.todo.append(_At(node, facts, groups, iter(children), jobs, table.generation))
 

@@ -216,7 +216,7 @@ EVERY_LAYOUT = [
 ]  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.data(), st.sampled_from(EVERY_LAYOUT), st.sampled_from(FILTERS))
 def test_after_any_change_the_kernel_is_told_what_is_not_true_any_longer(
     data: st.DataObject, layout: Layout, text: str
