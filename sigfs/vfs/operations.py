@@ -1272,7 +1272,7 @@ class Operations(OpenFiles):
         return (
             kept.count <= _FEW_NAMES
             or len(kept.stamp) == 1  # a virtual directory's
-            or time.monotonic() < kept.filled_s + self._entry_timeout_s
+            or time.monotonic() < kept.filled_s + self._entry_timeout_s / 2  # lest they expire while it is read
             or (self._coherence is not None and self._coherence.follows)
         )
 

@@ -1,8 +1,8 @@
 """A plain pass-through file system with llfuse: what a mount costs that does nothing else.
 
 ``python -m tests.bench.plain_llfuse SOURCE MOUNTPOINT``. Written the way llfuse documents it: inode numbers of the
-disk, a path for each inode, descriptors for open files. Names and attributes may be kept for a second, as libfuse does
-by default.
+disk, a path for each inode, descriptors for open files; but a directory is read once, when it is opened. Names and
+attributes may be kept for a second, as libfuse does by default. There are no extended attributes.
 """
 
 # ruff: noqa: ARG002 - the arguments are llfuse's
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
 import stat
 import sys
@@ -42,6 +43,8 @@ class PassThrough(llfuse.Operations):
         super().__init__()
         self._paths: dict[int, bytes] = {llfuse.ROOT_INODE: os.fsencode(source)}
         self._lookups: defaultdict[int, int] = defaultdict(int)
+        self._handles = itertools.count(1)
+        self._listings: dict[int, list[tuple[int, bytes, os.stat_result]]] = {}
 
     def _path(self, parent: int, name: bytes) -> bytes:
         return self._paths[parent] + b"/" + name
@@ -119,16 +122,17 @@ class PassThrough(llfuse.Operations):
     def readlink(self, inode: int, ctx: object) -> bytes:
         return os.readlink(self._paths[inode])
 
-    def opendir(self, inode: int, ctx: object) -> int:
-        return inode
-
     @_says_why
+    def opendir(self, inode: int, ctx: object) -> int:
+        with os.scandir(self._paths[inode]) as listing:
+            self._listings[next(self._handles)] = sorted(
+                (entry.inode(), entry.name, entry.stat(follow_symlinks=False)) for entry in listing
+            )
+        return max(self._listings)
+
     def readdir(self, fh: int, off: int) -> Iterator[tuple[bytes, llfuse.EntryAttributes, int]]:
-        with os.scandir(self._paths[fh]) as listing:
-            entries = sorted((entry.inode(), entry.name, entry.stat(follow_symlinks=False)) for entry in listing)
-        for inode, name, found in entries:
-            if inode > off:
-                yield name, self._entry(found, inode), inode
+        for position, (inode, name, found) in enumerate(self._listings[fh][off:], start=off + 1):
+            yield name, self._entry(found, inode), position
 
     @_says_why
     def mkdir(self, parent: int, name: bytes, mode: int, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:
@@ -200,7 +204,7 @@ class PassThrough(llfuse.Operations):
         (os.fdatasync if datasync else os.fsync)(fh)
 
     def releasedir(self, fh: int) -> None:
-        """Nothing was opened."""
+        del self._listings[fh]
 
     @_says_why
     def statfs(self, ctx: object) -> llfuse.StatvfsData:
