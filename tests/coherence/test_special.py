@@ -116,3 +116,20 @@ def test_readers_see_whole_moments_while_jobs_come_and_go(special: Path, project
     for reader in readers:
         reader.join()
     assert not wrong
+
+
+def test_named_views_follow_the_configuration(special: Path, project: Project, appears: Wait, mounts: Mounts) -> None:
+    views = special / "views"
+    assert names(views) == []
+    assert not (views / "xs").exists()
+    mounts.sigfs("view", "add", "-p", project.root, "xs", "--layout", "full", "b", "x")
+    assert names(views) == ["xs"]
+    assert names(views / "xs/b/x/a") == ["1", "2", "3"]
+    project.open({"a": 4, "b": "x"})
+    appears(views / "xs/b/x/a/4")
+    assert names(views / "xs/b/x/a") == ["1", "2", "3", "4"]
+    mounts.sigfs("view", "add", "-p", project.root, "--replace", "xs", "b", "y")
+    assert names(views / "xs/a") == ["1", "2", "3"]
+    mounts.sigfs("view", "remove", "-p", project.root, "xs")
+    assert names(views) == []
+    assert not (views / "xs").exists()
