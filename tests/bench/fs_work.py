@@ -7,6 +7,7 @@ and not timed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from tests.bench.harness import Aim
 MIB = 1 << 20
 _SMALL = 2000  # names that a loop of calls makes or opens
 _RECENTLY_DELETED_S = 6.0  # ext4: five seconds
+_NUMBERS = itertools.count(1)
 _MANY_JOBS = 1000  # that are copied
 
 
@@ -141,8 +143,7 @@ class Bench:
 
     def empty(self, of: Mounted, name: str) -> str:
         """Give a new empty directory on the disk, known to nobody."""
-        self._count = getattr(self, "_count", 0) + 1
-        path = os.path.join(of.ours, f"{name}-{self._count}")
+        path = os.path.join(of.ours, f"{name}-{next(_NUMBERS)}")
         below = self.stage.below(path, of)
         os.mkdir(below)
         os.chown(below, self.stage.user.uid, self.stage.user.gid)
