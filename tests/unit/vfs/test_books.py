@@ -8,15 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    invariant,
-    multiple,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.inodes import LOCATIONS_LIMIT
@@ -233,11 +225,10 @@ def test_many_threads_leave_the_books_in_order(world):
 class Histories(RuleBasedStateMachine):
     """A kernel that looks up, forgets, changes and opens at random, beside others that change the disk below.
 
-    Every file has contents of its own, so that serving a wrong one shows.
+    Every file has contents of its own, so that serving a wrong one shows. What there is to choose from depends on which
+    numbers the disk gives out; so choices are numbers, which are the same each time a history is run.
     """
 
-    inodes = Bundle("inodes")
-    handles = Bundle("handles")
     names = st.sampled_from(["a", "b", "c"])
 
     def __init__(self, make_world):
@@ -245,14 +236,22 @@ class Histories(RuleBasedStateMachine):
         self.world = make_world()
         self.ops = self.world.operations
         self.contents = {}
+        self.inodes, self.handles = [], []
         self.directories = [self.world.job(1), self.world.job(2), self.world.at(f".jobs/{self.world.job_id(1)}")]
         self.ids = set(self.world.references)
         self.count = 0
 
     directory = st.integers(0, 5)
+    one = st.integers(0, 99)
 
     def pick(self, number):
         return self.directories[number % len(self.directories)]
+
+    def inode(self, number):
+        return self.inodes[number % len(self.inodes)] if self.inodes else self.directories[0]
+
+    def handle(self, number):
+        return self.handles[number % len(self.handles)] if self.handles else (None, None)
 
     def attempt(self, call, *arguments):
         """Call; None where it fails as POSIX has it."""
@@ -274,11 +273,11 @@ class Histories(RuleBasedStateMachine):
             self.contents[inode] = content
         return inode
 
-    @rule(target=inodes, directory=directory, name=names)
+    @rule(directory=directory, name=names)
     def lookup(self, directory, name):
         attrs = self.attempt(self.ops.lookup, self.pick(directory), name, self.world.caller)
         if attrs is None:
-            return multiple()
+            return
         inode = self.took(attrs)
         if attrs.stat.st_mode & 0o100000:
             content = self.attempt(self.world.read_file, inode)
@@ -286,10 +285,13 @@ class Histories(RuleBasedStateMachine):
             assert self.contents.setdefault(inode, content) == content
         elif inode not in self.directories:
             self.directories.append(inode)
-        return inode
+        self.inodes.append(inode)
 
-    @rule(inode=consumes(inodes), count=st.integers(1, 3))
-    def forget(self, inode, count):
+    @rule(which=one, count=st.integers(1, 3))
+    def forget(self, which, count):
+        if not self.inodes:
+            return
+        inode = self.inodes.pop(which % len(self.inodes))
         held = self.world.references[inode]
         count = min(held, count)
         if count:
@@ -298,41 +300,41 @@ class Histories(RuleBasedStateMachine):
         if not self.world.references[inode] and inode in self.directories[3:]:
             self.directories.remove(inode)
 
-    @rule(target=inodes, directory=directory, name=names)
+    @rule(directory=directory, name=names)
     def create(self, directory, name):
         content = self.new_content()
         flags = os.O_RDWR | os.O_EXCL
         made = self.attempt(self.ops.create, self.pick(directory), name, 0o644, flags, self.world.caller)
         if made is None:
-            return multiple()
+            return
         attrs, handle = made
         self.ops.write(handle, 0, content)
         self.ops.release(handle)
-        return self.took(attrs, content)
+        self.inodes.append(self.took(attrs, content))
 
-    @rule(target=inodes, directory=directory, name=names, linked=st.booleans())
+    @rule(directory=directory, name=names, linked=st.booleans())
     def tmpfile(self, directory, name, linked):
         content = self.new_content()
         made = self.attempt(self.ops.tmpfile, self.pick(directory), 0o644, os.O_RDWR, self.world.caller)
         if made is None:
-            return multiple()
+            return
         attrs, handle = made
         self.ops.write(handle, 0, content)
         inode = self.took(attrs, content)
         if linked and (named := self.attempt(self.ops.link, inode, self.pick(directory), name)) is not None:
             assert self.took(named) == inode
         self.ops.release(handle)
-        return inode
+        self.inodes.append(inode)
 
-    @rule(target=inodes, directory=directory, name=names)
+    @rule(directory=directory, name=names)
     def mkdir(self, directory, name):
         attrs = self.attempt(self.ops.mkdir, self.pick(directory), name, 0o777, self.world.caller)
         if attrs is None:
-            return multiple()
+            return
         inode = self.took(attrs)
         assert inode not in self.directories
         self.directories.append(inode)
-        return inode
+        self.inodes.append(inode)
 
     @rule(directory=directory, name=names)
     def unlink(self, directory, name):
@@ -346,36 +348,39 @@ class Histories(RuleBasedStateMachine):
     def rename(self, old, old_name, new, new_name, flags):
         self.attempt(self.ops.rename, self.pick(old), old_name, self.pick(new), new_name, flags)
 
-    @rule(target=inodes, inode=inodes, directory=directory, name=names)
-    def link(self, inode, directory, name):
+    @rule(which=one, directory=directory, name=names)
+    def link(self, which, directory, name):
+        inode = self.inode(which)
         attrs = self.attempt(self.ops.link, inode, self.pick(directory), name)
         if attrs is None:
-            return multiple()
+            return
         assert self.took(attrs) == inode
-        return inode
+        self.inodes.append(inode)
 
-    @rule(target=handles, inode=inodes)
-    def open(self, inode):
+    @rule(which=one)
+    def open(self, which):
+        inode = self.inode(which)
         handle = self.attempt(self.ops.open, inode, os.O_RDWR, self.world.caller)
         if handle is None:
-            return multiple()
+            return
         assert self.ops.read(handle, 0, 100) == self.contents[inode]
-        return handle, inode
+        self.handles.append((handle, inode))
 
-    @rule(opened=handles)
-    def use(self, opened):
-        handle, inode = opened
+    @rule(which=one)
+    def use(self, which):
+        handle, inode = self.handle(which)
         if handle in self.ops._files:
             assert self.ops.read(handle, 0, 100) == self.contents[inode]
             assert self.ops.inode_of(handle) == self.ops.getattr(inode).inode == inode
 
-    @rule(opened=consumes(handles))
-    def release(self, opened):
-        self.ops.release(opened[0])
+    @rule(which=one)
+    def release(self, which):
+        if self.handles:
+            self.ops.release(self.handles.pop(which % len(self.handles))[0])
 
-    @rule(inode=inodes)
-    def getattr(self, inode):
-        self.attempt(self.ops.getattr, inode)
+    @rule(which=one)
+    def getattr(self, which):
+        self.attempt(self.ops.getattr, self.inode(which))
 
     @rule(directory=directory)
     def listdir(self, directory):
