@@ -55,13 +55,18 @@ def test_the_tree_leads_to_the_jobs(server: Server) -> None:
         assert file.read() == '{"n": 1}'
 
 
-def test_a_lookup_that_leads_nowhere_says_enoent_and_virtual_directories_are_not_writable(server: Server) -> None:
+def test_a_lookup_that_leads_nowhere_says_enoent_and_virtual_directories_hold_no_files(server: Server) -> None:
     for path in ("x", "n/2", "n/0/missing"):
         with pytest.raises(FileNotFoundError):
             os.stat(os.path.join(server.mountpoint, path))
-    with pytest.raises(PermissionError):
-        os.mkdir(os.path.join(server.mountpoint, "new"))
-    with pytest.raises(PermissionError):
+    for place in ("", "n"):
+        new = os.path.join(server.mountpoint, place, "new")
+        with pytest.raises(PermissionError):
+            open(new, "xb").close()
+        with pytest.raises(PermissionError):
+            os.symlink("target", new)
+        assert not os.path.lexists(new)
+    with pytest.raises(OSError, match="not empty"):
         os.rmdir(os.path.join(server.mountpoint, "n"))
 
 

@@ -76,10 +76,11 @@ class SlowDisk:
 
     def start(self) -> None:
         """Mount."""
+        packages = filter(None, [os.environ.get("PYTHONPATH")])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.slow_disk", self._source, self.mountpoint, self._control],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *packages])},
         )
         wait_until(lambda: mount_type(str(self.mountpoint)) is not None, what="the slow disk")
 
