@@ -17,7 +17,7 @@ import select
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from inotify_simple import INotify, flags, parse_events
 
@@ -48,6 +48,12 @@ _PAUSE_S: Final = 0.001
 _NAMES_PER_ENTRY: Final = 16
 """Nodes remembered for one name before those that are gone are sorted out."""
 
+_NAMES: Final = 1024
+"""Names remembered in one directory before those of nodes that are gone are sorted out."""
+
+Moment: TypeAlias = "tuple[int, int]"
+"""Which watch a directory has, or -1, and how many events have come of it: the same only if there was none between."""
+
 _COME_OR_GONE: Final = flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO
 _GONE: Final = flags.DELETE | flags.MOVED_FROM
 _DATA: Final = flags.MODIFY | flags.CLOSE_WRITE
@@ -63,12 +69,14 @@ class _Watched:
     Attributes:
         nodes: of the paths that lead to it.
         names: what the names in it led to when they were last looked up, by any of those paths.
+        names_limit: how many of them there may be before those that are gone are sorted out.
         events: how many have come.
     """
 
     watch: int
     nodes: set[Inode] = field(default_factory=set)
     names: dict[str, tuple[Inode, ...]] = field(default_factory=dict)
+    names_limit: int = _NAMES
     events: int = 0
 
 
@@ -152,21 +160,30 @@ class Coherence:
         """Tell whether a directory is watched."""
         return inode in self._by_node
 
-    def events(self, inode: Inode) -> int:
-        """Count the events in a watched directory: what was read before the count changed is not to be believed."""
+    def events(self, inode: Inode) -> Moment:
+        """Name the moment in the life of a directory: what was read at another one is not to be believed."""
         watched = self._by_node.get(inode)
-        return 0 if watched is None else watched.events
+        return (-1, 0) if watched is None else (watched.watch, watched.events)
+
+    def is_so_since(self, inode: Inode, moment: Moment | None) -> bool:
+        """Tell whether a directory has been watched since *moment*, and no event has come."""
+        watched = self._by_node.get(inode)
+        return watched is not None and moment == (watched.watch, watched.events)
 
     def named(self, parent: Inode, name: str, inode: Inode) -> None:
         """Remember that *name* in the directory *parent* leads to *inode*."""
         watched = self._by_node.get(parent)
-        if watched is None or inode in watched.names.get(name, ()):
+        if watched is None or not self.follows or inode in watched.names.get(name, ()):
             return
         with self._names_lock:
             known = watched.names.get(name, ())
             if len(known) >= _NAMES_PER_ENTRY:
                 known = tuple(each for each in known if self._inodes.has(each))
             watched.names[name] = (*known, inode)
+            if len(watched.names) > watched.names_limit:
+                left = {each: tuple(filter(self._inodes.has, found)) for each, found in watched.names.items()}
+                watched.names = {each: found for each, found in left.items() if found}
+                watched.names_limit = 2 * len(watched.names) + _NAMES
 
     def dropped(self, inode: Inode) -> None:
         """Follow that the kernel has forgotten a directory."""
@@ -355,7 +372,11 @@ class Coherence:
 
     def _tell(self, stale: _Stale) -> None:
         for inode in stale.directories:
-            self._backing.discard(inode)
+            descriptor = self._backing.discard(inode)
+            if descriptor is not None and os.fstat(descriptor.fd).st_nlink == 0:
+                node = self._node(inode)
+                if isinstance(node, DiskDirectory):  # one that is made in its place may get its number
+                    self._inodes.detach(node)
         for entry in stale.entries:
             self._notifier.invalidate_entry(*entry)
         for inode in stale.inodes:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from sigfs.model.types import Change, JobId
     from sigfs.model.workspace import Workspace
     from sigfs.tree import Tree
+    from sigfs.vfs.coherence import Moment
     from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.inodes import Directory, Node
     from sigfs.vfs.listings import Entry, Kept
@@ -105,10 +106,12 @@ class _Below(NamedTuple):
     Attributes:
         status: None while it is not there.
         acl: its access ACL, or the errno with which asking for that failed.
+        as_of: when that was so, as ``Coherence.events`` says; None if it is not watched.
     """
 
     status: os.stat_result | None
     acl: bytes | int
+    as_of: Moment | None = None
 
 
 class _NobodyToTell:
@@ -382,12 +385,12 @@ class Operations(OpenFiles):
             return (node.parent, node.name) if node.job is None else (WORKSPACE, node.job)
         return next(reversed(list(node.locations)), (Inode(-1), ""))
 
-    def _events_in(self, parent: Inode) -> int | None:
-        """Count the events in a directory, to be asked before something in it is looked at; None: nobody follows."""
+    def _events_in(self, parent: Inode) -> Moment | None:
+        """Ask ``Coherence.events``, before something in a directory is looked at; None: nobody follows."""
         coherence = self._coherence
         return None if coherence is None or not coherence.follows else coherence.events(parent)
 
-    def _believed(self, attrs: Attrs, at: tuple[Inode, str], events: int) -> Attrs:
+    def _believed(self, attrs: Attrs, at: tuple[Inode, str], events: Moment) -> Attrs:
         """Have something on disk watched, and let the kernel believe for long what it would be told of at once.
 
         Args:
@@ -1065,27 +1068,32 @@ class Operations(OpenFiles):
                     raise FsError(errno.ENODATA)
 
     def _look_below(self) -> _Below:
+        coherence = self._coherence
+        as_of = None if coherence is None else coherence.events(WORKSPACE)
         try:
             workspace, found = self._backing.found_workspace()
         except FileNotFoundError:
             return _Below(None, errno.ENODATA)
-        if self._coherence is not None and workspace is not self._watched_workspace:
+        if coherence is not None and workspace is not self._watched_workspace:
+            coherence.watch_workspace(workspace.fd)
+            as_of = coherence.events(WORKSPACE)
+            found = os.fstat(workspace.fd)
             self._watched_workspace = workspace
-            self._coherence.watch_workspace(workspace.fd)
         try:
             acl: bytes | int = os.getxattr(workspace.path, "system.posix_acl_access")
         except OSError as error:
             acl = error.errno or errno.ENODATA
-        return _Below(found, acl)
+        return _Below(found, acl, as_of)
 
     def _tree_attrs(self, node: TreeDirectory) -> Attrs:
-        found = attributes.of_tree_directory(node.st_ino, self._below.get().status, self._changed_at(node))
+        below = self._below.get()
+        found = attributes.of_tree_directory(node.st_ino, below.status, self._changed_at(node))
         if not self._can_notify:
             return Attrs(node.inode, found, 0.0, 0.0)
         # Documents are followed no further than somebody asks for them.
         entry_timeout_s = self._entry_timeout_s if node.reads_documents else _TREE_TIMEOUT_S
         attr_timeout_s = self._attr_timeout_s
-        if attr_timeout_s and self._coherence is not None and self._coherence.watches(WORKSPACE):
+        if attr_timeout_s and self._coherence is not None and self._coherence.is_so_since(WORKSPACE, below.as_of):
             attr_timeout_s = max(attr_timeout_s, _TREE_ATTR_TIMEOUT_S)
         return Attrs(node.inode, found, entry_timeout_s, attr_timeout_s)
 

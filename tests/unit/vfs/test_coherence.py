@@ -68,6 +68,61 @@ def test_virtual_directories_are_believed_for_longer_where_the_workspace_is_watc
     following.wait_told(following.world.at("foo"))
 
 
+def test_what_is_not_known_to_be_so_still_is_not_believed_for_long(following, monkeypatch):
+    world = following.world
+    asked = world.operations._below.get()
+    monkeypatch.setattr(world.operations._below, "get", lambda: asked)  # as while the disk hangs
+    os.chmod(world.workspace, 0o700)
+    following.wait_told(ROOT)
+    assert world.operations.getattr(ROOT).attr_timeout_s == 1.0
+
+
+def test_a_change_before_the_workspace_is_watched_is_seen(make_world, monkeypatch):
+    world = make_world()
+    coherence = world.operations.coherence(world.notifier, None)
+    watch = coherence.watch_workspace
+
+    def overtaken(fd):
+        os.chmod(world.workspace, 0o700)
+        return watch(fd)
+
+    monkeypatch.setattr(coherence, "watch_workspace", overtaken)
+    coherence.start()
+    world.operations.follow(coherence, *WATCHED_S)
+    try:
+        assert world.operations.getattr(ROOT).stat.st_mode & 0o777 == 0o700
+    finally:
+        coherence.close()
+
+
+def test_a_watch_that_is_new_does_not_vouch_for_what_was_read_before(following, monkeypatch):
+    world = following.world
+    world.write_file(world.job(1), "f")
+    job, coherence = world.job(1), following.coherence
+    world.forget_all()
+    os.chmod(world.workspace, 0o700)
+    wait_until(lambda: not coherence.watches(job))
+    assert coherence.events(job) != coherence.events(world.job(1))
+
+
+def test_names_of_what_the_kernel_has_forgotten_are_not_kept(following):
+    world = following.world
+    job = world.job(1)
+    for number in range(3000):
+        path = world.below(1, str(number))
+        os.mknod(path)
+        inode = world.at(f"foo/1/{number}")
+        world.operations.forget(inode, world.references.pop(inode))
+    assert len(following.coherence._by_node[job].names) <= 1025
+    assert len(following.coherence._by_node[WORKSPACE].names) <= 2
+
+
+@pytest.mark.parametrize("limit", [0])
+def test_names_are_not_kept_where_nothing_but_the_workspace_is_watched(following):
+    assert following.world.job(1)
+    assert not following.coherence._by_node[WORKSPACE].names
+
+
 def test_a_file_with_several_links_is_not_believed_for_long(following):
     world = following.world
     world.write_file(world.job(1), "f")
@@ -112,8 +167,24 @@ def test_a_job_directory_that_is_replaced_is_asked_for_again_on_all_paths(follow
     world.remove(1)
     world.add(1)
     wait_until(lambda: {(world.at(top), name) for top, name in paths} <= set(world.notifier.entries))
-    assert all(following.told(inode) for inode in inodes)
+    wait_until(lambda: all(following.told(inode) for inode in inodes))
     assert world.job(1) not in inodes
+
+
+def test_a_job_directory_that_is_made_anew_is_another_also_with_the_number_of_the_old(following):
+    world = following.world
+    inode, number = world.job(1), os.stat(world.below(1)).st_ino
+    world.remove(1)
+    following.wait_told(inode)
+    names = [f"{world.workspace}.{count}" for count in range(100)]
+    for name in names:  # some disks give a number that has become free to the next directory, others do not
+        os.mkdir(name)
+        if os.stat(name).st_ino == number:
+            break
+    else:
+        pytest.skip("this disk gives out no number again")
+    os.rename(name, world.below(1))
+    assert world.job(1) != inode
 
 
 def test_where_events_are_lost_everything_is_told(following, monkeypatch):
@@ -160,9 +231,9 @@ def test_a_directory_that_is_forgotten_is_watched_no_more(following):
 
 def test_another_directory_in_the_workspace_s_place_is_watched_in_its_turn(following):
     world = following.world
+    before = world.operations._watched_workspace
     os.rename(world.workspace, world.workspace + ".old")
     os.mkdir(world.workspace)
-    before = world.operations._watched_workspace
     wait_until(lambda: world.operations.getattr(ROOT) and world.operations._watched_workspace is not before)
     following.forget_told()
     os.chmod(world.workspace, 0o700)
