@@ -12,13 +12,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sigfs.query.expr import Field, Space, Spelled
-from sigfs.query.path import key_name
+from sigfs.query.path import encode, key_name
+from sigfs.tree.names import shorten
 from sigfs.tree.nodes import KeyNode, QueryNode
 from sigfs.tree.spellings import lacks, plain_name
 from sigfs.tree.templates import Auto, Component, Template, parse_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sigfs.index import Selection, Table
     from sigfs.model.types import Json
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 LAYOUTS: Final[tuple[Layout, ...]] = ("auto", "full", "hive", "signac")
 """Those with a name; any other text with a field in braces is a template."""
 
+_ANY: Final = re.compile(".", re.DOTALL)
 _RESERVED: Final = re.compile(r"\.(jobs?|sigfs)\Z")
 
 
@@ -41,7 +43,6 @@ class Pair:
 
     name: str
     node: KeyNode
-    jobs: Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +145,8 @@ class Signac:
 
     def parts(self, node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table) -> Iterator[Part]:
         """Divide by the first key of each job that is not settled."""
-        pairs, node, rest = _pairs(node, jobs, keys, table)
-        taken = {self.leaf} if rest else set()
-        for pair in pairs:
-            name = plain_name(pair.node.field.key)
-            if name in taken or _RESERVED.match(name):
-                name = key_name(pair.node.field)
-            taken.add(name)
-            yield Pair(name, pair.node, pair.jobs)
+        keyed, node, rest = _keyed(node, jobs, keys, table)
+        yield from _pairs(keyed, lambda name: bool(rest) and name == self.leaf)
         if rest:
             yield Done(node, self.leaf, rest)
 
@@ -183,16 +178,21 @@ class Templated:
 
     def parts(self, node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table) -> Iterator[Part]:
         """Divide by what comes next."""
-        at, rest = self._step(node), jobs
-        for each in self.template.components[at:]:
-            if isinstance(each, Component):
-                yield Names(node, each.with_keys(keys), rest)
-                return
-            pairs, node, rest = _pairs(node, rest, keys, table)
-            yield from pairs
-            if not rest:
-                return
-        yield Done(node, None, rest)
+        component, keys_first = self.following(node)
+        keyed: list[KeyNode] = []
+        rest = jobs
+        if keys_first:
+            keyed, node, rest = _keyed(node, jobs, keys, table)
+        if component is None:
+            yield from _pairs(keyed, lambda name: (number := table.number(name)) is not None and number in rest)
+            end: Part = Done(node, None, rest)
+        else:
+            component = component.with_keys(keys)
+            fields = component.fields
+            yield from _pairs(keyed, lambda name: bool(table.select(Spelled(fields, component, name), rest)))
+            end = Names(node, component, rest)
+        if rest:
+            yield end
 
     def component(self, node: QueryNode) -> Component | None:
         """Give the next component, if that does not depend on which keys there are."""
@@ -250,15 +250,15 @@ def check_layout(layout: str) -> Layout:
     return layout
 
 
-def _pairs(
+def _keyed(
     node: QueryNode, jobs: Selection, keys: tuple[Field, ...], table: Table
-) -> tuple[list[Pair], QueryNode, Selection]:
+) -> tuple[list[KeyNode], QueryNode, Selection]:
     """Divide *jobs* by the first of *keys* that they have and that is not settled.
 
     Returns:
-        The parts, by the keys' names; the directory of those that have none, as the query that says so; and these.
+        The keys; the directory of the jobs that have none, as the query that says so; and these.
     """
-    pairs: list[Pair] = []
+    found: list[KeyNode] = []
     terms: tuple[Expr, ...] = ()
     lacking: list[Field] = []
     for field in keys:
@@ -267,19 +267,30 @@ def _pairs(
         missing = lacks(field, or_empty=True)
         rest = table.select(missing) & jobs
         if len(rest) < len(jobs):
-            parent = QueryNode((*node.terms, *terms), node.pinned.union(lacking), node.view)
-            pairs.append(Pair(_key_name(field), KeyNode(parent, field), jobs - rest))
+            found.append(KeyNode(QueryNode((*node.terms, *terms), node.pinned.union(lacking), node.view), field))
             jobs = rest
             if not jobs:
-                return pairs, node, jobs
+                return found, node, jobs
         terms += (missing,)
         lacking.append(field)
-    return pairs, QueryNode((*node.terms, *terms), node.pinned.union(lacking), node.view), jobs
+    return found, QueryNode((*node.terms, *terms), node.pinned.union(lacking), node.view), jobs
 
 
-def _key_name(field: Field) -> str:
-    name = plain_name(field.key)
-    return key_name(field) if _RESERVED.match(name) else name
+def _pairs(keyed: list[KeyNode], is_taken: Callable[[str], bool]) -> Iterator[Pair]:
+    """Name keys, each in the first of its spellings that nothing else in the directory has."""
+    taken: set[str] = set()
+    for node in keyed:
+        names = _key_names(node.field)
+        name = next((name for name in names if name not in taken and not is_taken(name)), names[-1])
+        taken.add(name)
+        yield Pair(name, node)
+
+
+def _key_names(field: Field) -> list[str]:
+    plain, usual = plain_name(field.key), key_name(field)
+    prefixed = usual if usual.startswith("sp.") else f"sp.{usual}"
+    # Names of values have no percent sign before what need not be encoded.
+    return [*([] if _RESERVED.match(plain) else [plain]), *map(shorten, (usual, prefixed, encode(field.key, _ANY)))]
 
 
 def _differing(jobs: Selection, leaves: Mapping[Field, Json], table: Table) -> set[Field]:

@@ -29,7 +29,7 @@ _TOKEN: Final = re.compile(r"\{\{auto(?::(?P<separator>[^{}]*))?\}\}|\{\{|\}\}|\
 _FIELD: Final = re.compile(r"(?P<name>[^!:]*)(?:!(?P<conversion>[^:]*))?(?::(?P<spec>.*))?", re.DOTALL)
 _SUBKEY: Final = re.compile(r"\[([^\]]*)\]")
 _LOSSLESS: Final = re.compile("|s|d|0[0-9]+d?")
-_LONG: Final = re.compile("[0-9]{4}")
+_LONG: Final = re.compile(r"\d{4}")  # digits of any script, as format() takes them
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f/%\ud800-\udfff]")
 _CONVERSIONS: Final[dict[str, Callable[[Json], object]]] = {"": lambda value: value, "s": str, "r": repr, "a": ascii}
 

@@ -11,14 +11,20 @@ from tests.support.strategies import job_id, statepoints
 from tests.support.trees import resolve, table_of, walk
 
 TEMPLATES = (
-    "{a}", "a_{a}/{b}", "T_{a:.1f}/{job.sp.a.b}/{{auto}}", "{{auto}}/{b!r}", "x/{{auto}}", "{{auto:_}}", "{job.id}",
+    "{{auto}}/{b}", "{{auto}}", "{a}", "a_{a}/{b}", "T_{a:.1f}/{job.sp.a.b}/{{auto}}", "{{auto}}/{b!r}", "x/{{auto}}",
+    "{{auto:_}}", "{job.id}",
     "{a}_{b}_{c}/y", "{c:04d}/{{auto:-}}_z", "{job.doc.status}/{{auto}}",
 )  # fmt: skip
 EVERY_LAYOUT = (*LAYOUTS, *TEMPLATES)
+# Keys and values that may be taken for each other, or for what a directory lists beside them.
+alike = st.sampled_from(
+    ["a", "b", "sp.a", "%61", "a/b", "a%2Fb", "job", "sp.job", ".job", job_id({}), job_id({"a": 1})]
+)
+confusing = st.dictionaries(alike, alike | st.sampled_from([1, {}, {"b": 1}]), max_size=4)
 
 
 @settings(max_examples=1000, deadline=None)
-@given(st.lists(statepoints, max_size=7), st.sampled_from(EVERY_LAYOUT))
+@given(st.lists(statepoints, max_size=7) | st.lists(confusing, max_size=7), st.sampled_from(EVERY_LAYOUT))
 def test_a_walk_meets_each_job_exactly_once_under_names_that_fit(sps: list[dict[str, object]], layout: Layout) -> None:
     table = table_of(*sps)
     tree = Tree(layout)

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import xxhash
 
+from sigfs.errors import BadTemplate
 from sigfs.index import Index
 from sigfs.model.types import Change, JobId, Record
 from sigfs.query import EVERYTHING, format_path, parse
@@ -260,3 +261,17 @@ def test_a_directory_of_a_template_says_its_query_by_values() -> None:
 def test_no_layout_of_that_name_is_an_error_that_names_the_others() -> None:
     with pytest.raises(ValueError, match="auto, full, hive, signac"):
         Tree("nonsense")  # type: ignore[arg-type]
+
+
+def test_a_key_of_a_template_gives_way_to_a_directory_of_its_name() -> None:
+    beside = {"b": "a"}, {"a": 1, "b": "x"}
+    assert sorted(paths(Tree("{{auto}}/{b}"), *beside)) == ["a", "sp.a/1/x"]
+    assert sorted(paths(Tree("{{auto}}/{b}"), *beside, {"b": "sp.a"})) == ["%61/1/x", "a", "sp.a"]
+    assert sorted(paths(Tree("{{auto}}"), {"a/b": 1}, {"a%2Fb": 2})) == ["a%2Fb/2", "sp.a%2Fb/1"]
+    assert sorted(paths(Tree("{{auto}}"), {}, {job_id({}): 1})) == sorted([job_id({}), f"sp.{job_id({})}/1"])
+
+
+@pytest.mark.parametrize("width", ["9999", "999999999", "٩٩٩٩٩٩٩٩٩"])
+def test_a_template_that_asks_for_names_of_any_length_is_refused(width: str) -> None:
+    with pytest.raises(BadTemplate, match="no name is that long"):
+        Tree(f"{{a:>{width}}}")
