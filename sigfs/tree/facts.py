@@ -47,10 +47,10 @@ def is_job_id(value: Json) -> TypeGuard[JobId]:
 
 def has_python_values(node: KeyNode) -> bool:
     """Tell whether the names of *node* are values as Python spells them."""
-    if node.operator or node.field.space is Space.ID:
-        return False
     arrangement = arrangement_of(node.parent.view.layout)
-    return arrangement is not None and arrangement.python_values
+    if arrangement is None or not arrangement.python_values:
+        return False
+    return not node.operator and node.field.space is not Space.ID
 
 
 class Facts:

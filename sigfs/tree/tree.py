@@ -142,17 +142,8 @@ class Tree:
                 if not is_subset(jobs, table.having(field)):
                     names.append(shorten(key_name(field), "@exists"))
                 return iter(names)
-            case KeyNode(_, Field(Space.ID), ""):
-                return iter(table.ids(jobs))
-            case KeyNode(_, field, "") if has_python_values(node):
-                jobs = (jobs & table.having(field)) - table.select(lacks(field, or_empty=True))
-                return iter(table.spellings((field,), PYTHON, jobs))
-            case KeyNode(_, field, ""):
-                return _spell(table.values(field, jobs))
-            case KeyNode(_, field, "$exists"):
-                return iter([_ABSENT] if table.select(Exists(field, present=False), jobs) else [])
             case KeyNode():
-                return iter(())
+                return self._value_names(node, jobs, table)
             case JobsNode():
                 return iter(table.ids(jobs))
             case SpecialNode():
@@ -187,15 +178,9 @@ class Tree:
 
     def selection(self, node: VirtualNode, table: Table) -> Selection:
         """Give the jobs of the query that *node* is, or hangs off: all that its names can depend on."""
-        match node:
-            case QueryNode():
-                return table.select(node.query)
-            case KeyNode(parent) | JobsNode(parent):
-                return table.select(parent.query)
-            case SpecialNode():
-                return table.jobs
-            case _:
-                assert_never(node)
+        if isinstance(node, SpecialNode):
+            return table.jobs
+        return table.select((node if isinstance(node, QueryNode) else node.parent).query)  # twice as quick as match
 
     def listed_keys(self, table: Table, view: View) -> tuple[Field, ...]:
         """Give the keys of *view* in canonical order: fewest distinct values first, then by name.
@@ -315,7 +300,20 @@ class Tree:
                     return field
         return None
 
-    # What a name leads to
+    # What is listed, and what a name leads to
+
+    def _value_names(self, node: KeyNode, jobs: Selection, table: Table) -> Iterator[str]:
+        field = node.field
+        if node.operator == "$exists":
+            return iter([_ABSENT] if table.select(Exists(field, present=False), jobs) else [])
+        if node.operator:
+            return iter(())
+        if field.space is Space.ID:
+            return iter(table.ids(jobs))
+        if has_python_values(node):
+            jobs = (jobs & table.having(field)) - table.select(lacks(field, or_empty=True))
+            return iter(table.spellings((field,), PYTHON, jobs))
+        return _spell(table.values(field, jobs))
 
     def _find_special(self, node: SpecialNode, name: str, table: Table) -> Found | None:
         if node.kind == "find" and not is_text(name):
@@ -360,7 +358,8 @@ class Tree:
 
     def _find_value(self, node: KeyNode, name: str, jobs: Selection, table: Table) -> Found | None:
         field = node.field
-        if has_python_values(node):
+        is_python = has_python_values(node)
+        if is_python:
             spelled = Spelled((field,), PYTHON, name)
             if jobs.intersect(table.select(spelled)):
                 return self._descend(node.parent, spelled, field, name, jobs, table)
@@ -377,7 +376,7 @@ class Tree:
             return None
         settles = isinstance(term, Compare) and term.op in (Op.EQ, Op.IS)
         pinned = field if settles or term == Exists(field, present=False) else None
-        branch = None if may_be_shortened(name) or has_python_values(node) else _branch(term, node)
+        branch = None if is_python or may_be_shortened(name) else _branch(term, node)
         return self._descend(node.parent, term, pinned, branch, jobs, table)
 
     def _descend(
