@@ -34,6 +34,9 @@ HANGING = {
     "write": ("write", "os.write(os.open('{}/file', os.O_RDWR), b'data')"),
 }
 
+WAITS = ("request_wait", "wait_bit", "page_bit")
+"""Parts of the names of functions in which the kernel waits for an answer, or for the pages that come with one."""
+
 
 class World:
     """A project on a slow disk, and its mount."""
@@ -61,10 +64,15 @@ class World:
         return client
 
     def hang(self, code: str) -> subprocess.Popen[bytes]:
-        """Have another process hang."""
+        """Have another process hang. The server may have hung before, which looks at the disk by itself."""
         before = self.disk.hung()
         client = self.client(code)
-        wait_until(lambda: self.disk.hung() > before or client.poll() is not None, what="a client to hang")
+
+        def hangs() -> bool:
+            waits_for = Path(f"/proc/{client.pid}/wchan").read_text()
+            return self.disk.hung() > before and any(name in waits_for for name in WAITS)
+
+        wait_until(lambda: client.poll() is not None or hangs(), what="a client to hang")
         assert client.poll() is None, client.communicate()
         return client
 
