@@ -189,6 +189,7 @@ class Operations(OpenFiles):
         self._watched_workspace: Descriptor | None = None  # what was watched last as the workspace
         self._absent = Absent()
         self._listings = Listings()
+        self._is_changing = False  # the index may know more than ``changed_ns`` of the nodes; set with the changes' lock
         self._trusts_times = trusts_times
         self._backing = Backing(workspace, self._inodes)
         self._inodes.on_drop = self._dropped
@@ -271,16 +272,18 @@ class Operations(OpenFiles):
             self._take(self._changes.as_they_are(changes), known_only=known_only)
 
     def _take(self, changes: Sequence[Change], *, known_only: bool = False) -> None:
-        delta = self._pages.apply(changes, known_only=known_only)
-        if not delta.jobs:
-            return
-        if not self._can_notify:
-            return
-        self._tell(self._absent.take())
-        stale = self._invalidation.after(delta)
-        for inode in stale.inodes:
-            self._tell_changed(inode)
-        self._tell(list(stale.entries))
+        self._is_changing = True
+        try:
+            delta = self._pages.apply(changes, known_only=known_only)
+            if not delta.jobs or not self._can_notify:
+                return
+            self._tell(self._absent.take())
+            stale = self._invalidation.after(delta)
+            for inode in stale.inodes:
+                self._tell_changed(inode)
+            self._tell(list(stale.entries))
+        finally:
+            self._is_changing = False
 
     def close(self) -> None:
         """Close every descriptor, open files and directories included. To be called after the last request."""
@@ -1265,7 +1268,9 @@ class Operations(OpenFiles):
         That is where it would not be told of a change, or the times of a directory on disk might not tell of one.
         """
         if isinstance(node, TreeDirectory):
-            is_told = self._can_notify and not node.reads_documents and node.place != VIEWS
+            is_told = (
+                self._can_notify and not self._is_changing and not node.reads_documents and node.place != VIEWS
+            )
             return (self._changed_at(node),) if is_told else None
         if descriptor is None or not self._trusts_times:
             return None

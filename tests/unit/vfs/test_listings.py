@@ -83,6 +83,22 @@ def test_the_listing_of_a_virtual_directory_is_kept_until_a_job_changes_it(world
     world.operations.releasedir(handle)
 
 
+def test_who_lists_while_the_kernel_is_yet_to_be_told_of_a_change_sees_it(world, monkeypatch):
+    foo = world.at("foo")
+    assert "9" not in world.names(foo)
+    seen: list[list[str]] = []
+    after = world.operations._invalidation.after
+
+    def meanwhile(delta):
+        seen.append(world.names(foo))
+        return after(delta)
+
+    monkeypatch.setattr(world.operations._invalidation, "after", meanwhile)
+    world.operations.apply([world.add(9)])
+    assert "9" in seen[0]
+    assert world.names(foo) == seen[0]
+
+
 def test_a_reader_whose_copy_is_dropped_half_way_goes_on_in_what_it_read(world):
     foo = world.at("foo")
     world.names(foo)
