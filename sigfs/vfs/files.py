@@ -201,8 +201,12 @@ class OpenFiles:
                 file.content.closed()
             self._inodes.closed(file.node, file.descriptor)
 
-    def data_cache(self, handle: FileHandle) -> DataCache:
+    def data_cache(self, handle: FileHandle, *, has_data: bool = True) -> DataCache:
         """Tell, when a file has just been opened, what of it the kernel may still believe.
+
+        Args:
+            has_data: False if the kernel caches no data of it, as far as the transport knows: what it caches all the
+                same it has to drop at the next open. Spares asking whether anybody writes the file, some 15 µs.
 
         Data that it may not believe it has to drop when it takes the answer. It has done so for certain when *handle*
         is released, and only from then on what it has cached is known to be as of now, or newer.
@@ -214,7 +218,7 @@ class OpenFiles:
         found = os.fstat(file.descriptor.fd)
         stamp = freshness.stamp(found)
         may_keep = node.data_as_of == stamp
-        if may_keep or (self._keeps_data and freshness.will_tell(file.descriptor.fd, found)):
+        if may_keep or (has_data and self._keeps_data and freshness.will_tell(file.descriptor.fd, found)):
             self._cached_as_of[handle] = stamp
         return DataCache(may_keep, attributes_hold=node.told == stamp)
 

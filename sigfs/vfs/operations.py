@@ -189,7 +189,7 @@ class Operations(OpenFiles):
         self._watched_workspace: Descriptor | None = None  # what was watched last as the workspace
         self._absent = Absent()
         self._listings = Listings()
-        self._is_changing = False  # the index may know more than ``changed_ns`` of the nodes; set with the changes' lock
+        self._is_changing = False  # the index may know more than the nodes' ``changed_ns``; set with the changes' lock
         self._trusts_times = trusts_times
         self._backing = Backing(workspace, self._inodes)
         self._inodes.on_drop = self._dropped
@@ -1268,9 +1268,7 @@ class Operations(OpenFiles):
         That is where it would not be told of a change, or the times of a directory on disk might not tell of one.
         """
         if isinstance(node, TreeDirectory):
-            is_told = (
-                self._can_notify and not self._is_changing and not node.reads_documents and node.place != VIEWS
-            )
+            is_told = self._can_notify and not self._is_changing and not node.reads_documents and node.place != VIEWS
             return (self._changed_at(node),) if is_told else None
         if descriptor is None or not self._trusts_times:
             return None

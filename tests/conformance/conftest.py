@@ -7,6 +7,7 @@ unmounting must succeed and the server end with status 0.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +34,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             marks.append(pytest.mark.xfail(reason=why, strict=True))
         parameters.append(pytest.param(driver, marks=marks))
     metafunc.parametrize("driver", parameters, scope="module")
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Driver ``direct`` does in this process what a server does, which has a umask of 0."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="module")

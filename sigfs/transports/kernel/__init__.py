@@ -105,7 +105,7 @@ class Transport:
             if self._device is None or self._session is None:
                 raise MountError("serve without mount")
             device, session = self._device, self._session
-            server = self._server = Server(device, operations, session)
+            server = self._server = Server(device, operations, session, for_others=self._spec.allow_other)
         try:
             self._notifier.start(device, expire_only=session.has(Init.HAS_EXPIRE_ONLY))
             server.run()

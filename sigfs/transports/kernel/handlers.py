@@ -494,7 +494,7 @@ class Handlers:
             self._device.reply(unique, value)
 
     def _open_out(self, inode: Inode, handle: FileHandle) -> bytes:
-        cache = self._operations.data_cache(handle)
+        cache = self._operations.data_cache(handle, has_data=not self._passthrough.enabled)
         backing = self._passthrough.opened(inode, lambda: self._operations.passthrough_fd(handle))
         if not cache.attributes_hold:  # who opens a file sees it as it is, its size too
             with contextlib.suppress(OSError):  # attributes alone may be taken back from here: that waits for nobody

@@ -56,12 +56,13 @@ class Server:
         device: connected, INIT done.
         operations: what answers.
         session: what INIT agreed on.
+        for_others: whether others than the user of this process may come.
     """
 
-    def __init__(self, device: Device, operations: Operations, session: Session) -> None:
+    def __init__(self, device: Device, operations: Operations, session: Session, *, for_others: bool = True) -> None:
         self._device = device
         self._pool = Pool()
-        self.passthrough = Passthrough(device, enabled=session.has(Init.PASSTHROUGH))
+        self.passthrough = Passthrough(device, enabled=session.has(Init.PASSTHROUGH), for_others=for_others)
         self._waiters = Waiters()
         self._readers = Crew("sigfs-serve", self._read)
         handlers = Handlers(device, operations, session, self)

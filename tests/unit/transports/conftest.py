@@ -270,7 +270,7 @@ class PassThroughOperations:
     def listing_cache(self, handle: FileHandle) -> ListingCache:
         return self.listing
 
-    def data_cache(self, handle: FileHandle) -> DataCache:
+    def data_cache(self, handle: FileHandle, *, has_data: bool = True) -> DataCache:
         return self.data
 
     def readdir(self, handle: FileHandle, cookie: int) -> Iterator[DirEntry]:
