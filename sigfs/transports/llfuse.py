@@ -93,7 +93,11 @@ class Transport:
     def serve(self, operations: Operations) -> None:
         """Answer requests until the file system is unmounted."""
         self._handlers.operations = operations
-        llfuse.main(workers=1, handle_signals=False)
+        try:
+            llfuse.main(workers=1, handle_signals=False)
+        except OSError as error:
+            if error.errno != errno.ECONNABORTED:  # unmounted while a last request was being read
+                raise
         # llfuse asks its notification thread to end but does not wait, and frees in close() what the thread uses.
         for thread in threading.enumerate():
             if thread.name.endswith("(_notify_loop)"):
