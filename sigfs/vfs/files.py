@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import stat
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -75,6 +76,7 @@ class OpenFiles:
         self._files: dict[FileHandle, OpenFile] = {}  # an entry dies with release
         self._cached_as_of: dict[FileHandle, Stamp] = {}  # see ``data_cache``; an entry dies with release
         self._handles = itertools.count(1)  # next() is atomic; shared with directory handles
+        self._first_open = threading.Lock()
         self._flushes: dict[int, bool] = {}  # by st_dev: whether closing a file there can take time or fail
 
     def _new_handle(self) -> FileHandle:
@@ -88,9 +90,10 @@ class OpenFiles:
 
     def _opened_virtual(self, node: VirtualFile) -> FileHandle:
         """Open what *node* holds; ESTALE if that is not known any more."""
-        if node.lockable is None:
-            node.lockable = Descriptor(os.memfd_create(node.name))
-        descriptor = Descriptor(os.open(node.lockable.path, os.O_RDONLY))
+        with self._first_open:  # of two first openers one's descriptor would be closed below the other
+            if node.lockable is None:
+                node.lockable = Descriptor(os.memfd_create(node.name))
+            descriptor = Descriptor(os.open(node.lockable.path, os.O_RDONLY))
         node.content.opened()
         handle = self._new_handle()
         self._inodes.opened(node, descriptor)

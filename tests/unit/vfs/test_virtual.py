@@ -201,6 +201,29 @@ def test_many_readers_and_a_writer_do_not_disturb_each_other(world: World) -> No
     operations.check()
 
 
+def test_two_who_open_a_file_first_share_what_carries_its_locks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations, made, others = world.operations, [], []
+    attrs = operations.lookup(world.at(".sigfs"), "index.jsonl", world.caller)
+    assert attrs is not None
+    memfd_create = os.memfd_create
+
+    def open_and_close() -> None:
+        operations.release(operations.open(attrs.inode, os.O_RDONLY, world.caller))
+
+    def make(name: str) -> int:
+        made.append(name)
+        if not others:
+            others.append(threading.Thread(target=open_and_close))
+            others[0].start()
+            others[0].join(0.2)  # has to wait for us; if it does not, it makes one of its own
+        return memfd_create(name)
+
+    monkeypatch.setattr(os, "memfd_create", make)
+    open_and_close()
+    others[0].join()
+    assert made == ["index.jsonl"]
+
+
 def test_a_job_has_no_attributes_of_a_state_point_once_it_is_gone(world: World) -> None:
     job = world.job(2)
     world.operations.apply([world.remove(2)])
