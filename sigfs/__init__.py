@@ -3,8 +3,27 @@
 The names here are the package's Python interface; everything else may change between versions.
 """
 
-from sigfs.model.job import Job
-from sigfs.model.project import Project, get_project, init_project
+from __future__ import annotations
 
-__version__ = "0.1.0"
-__all__ = ["Job", "Project", "__version__", "get_project", "init_project"]
+import importlib
+from typing import TYPE_CHECKING
+
+from sigfs.version import __version__
+
+if TYPE_CHECKING:
+    from sigfs.api import Job, Project, Workspace, get_project, init_project
+
+__all__ = ["Job", "Project", "Workspace", "__version__", "get_project", "init_project"]
+
+_API = frozenset(__all__) - {"__version__"}
+
+
+def __getattr__(name: str) -> object:
+    """Import the Python interface when it is first asked for: the command line gets by with less."""
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, getattr(importlib.import_module("sigfs.api"), name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

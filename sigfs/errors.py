@@ -108,3 +108,7 @@ class FuseUnavailable(MountError):
 
 class MountBusy(MountError):
     """A mount cannot be taken away because processes use it."""
+
+
+class SigfsDeprecationWarning(DeprecationWarning):
+    """An older name is used; the message has the newer one."""

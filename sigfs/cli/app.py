@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
 
-from sigfs import __version__
 from sigfs.cli.exits import Exit, exit_code, message_of
+from sigfs.version import __version__
 
 if TYPE_CHECKING:
     from sigfs.model.workspace import Workspace

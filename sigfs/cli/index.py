@@ -13,6 +13,7 @@ from typing import Final
 
 import click
 
+from sigfs.api.project import Project, get_project
 from sigfs.cli.app import say
 from sigfs.cli.background import progress_bar
 from sigfs.cli.exits import Exit
@@ -23,7 +24,6 @@ from sigfs.errors import NoSuchJob, PendingJob
 from sigfs.index import Index, Table
 from sigfs.index.crawl import crawl, revalidate
 from sigfs.index.store import Store
-from sigfs.model.project import Project, get_project
 from sigfs.model.types import Batch, Change, JobId, Record
 from sigfs.model.workspace import Workspace
 from sigfs.query.expr import Space

@@ -11,13 +11,13 @@ from typing import Final
 
 import click
 
+from sigfs.api.project import Project, get_project
 from sigfs.cli import background, registry
 from sigfs.cli.app import ignoring_sigpipe, say, show_logs, unreadable_jobs
 from sigfs.cli.options import DirectoryName, parse_options
 from sigfs.cli.params import DirectoryPath, LayoutText, MountOptionWords, ViewName
 from sigfs.cli.views import both, view_of
 from sigfs.model.config import find_config
-from sigfs.model.project import Project, get_project
 from sigfs.mount import WATCHED_S, MountOptions, MountReport, serve
 from sigfs.mount.points import check_mountpoint
 from sigfs.query import format_text, parse_text

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from sigfs.api.project import get_project
 from sigfs.cli.options import EMPTY_PATH, SETTINGS, SWITCHES, VFS_FLAGS
 from sigfs.errors import SigfsError
-from sigfs.model.project import get_project
 from sigfs.model.views import read_views
 from sigfs.transports.base import NAMES
 from sigfs.transports.mounts import FS_TYPE, mounts

@@ -14,11 +14,11 @@ from typing import Final, TypeAlias
 import click
 from click.shell_completion import CompletionItem
 
+from sigfs.api.project import Project, get_project, init_project
 from sigfs.cli.app import say, unreadable_jobs
 from sigfs.cli.options import DirectoryName
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.errors import InvalidStatePoint, QuerySyntaxError, SigfsError
-from sigfs.model.project import Project, get_project, init_project
 from sigfs.model.statepoint import load_json, statepoint_id, validate
 from sigfs.model.types import Json, Record
 from sigfs.query import Expr, holds, needs_documents, parse_text, parse_tokens

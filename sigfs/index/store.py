@@ -33,7 +33,6 @@ from urllib.parse import quote_from_bytes
 
 import xxhash
 
-from sigfs import __version__
 from sigfs.errors import DamagedStore
 from sigfs.index import journal as journals
 from sigfs.index.index import Index, without_collector
@@ -62,6 +61,7 @@ from sigfs.index.place import (
 from sigfs.index.snapshot import dump, parse, read_meta
 from sigfs.model import files
 from sigfs.model.types import UNKNOWN, Change, Json
+from sigfs.version import __version__
 
 if TYPE_CHECKING:
     from sigfs.index.table import Table

@@ -68,6 +68,20 @@ def temporary_name() -> str:
     return TEMPORARY_PREFIX + secrets.token_hex(8)
 
 
+@contextlib.contextmanager
+def opened_directory(path: str) -> Iterator[int]:
+    """Give an O_PATH descriptor of a directory: good for ``dir_fd=`` and fstat, not for listing or fsync.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is none.
+    """
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def read_at(dir_fd: int, name: str) -> bytes:
     """Read the regular file *name* in directory *dir_fd* (which may be an O_PATH descriptor) to its end.
 

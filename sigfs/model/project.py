@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject, ProjectExists
+from sigfs.errors import NoSuchProject, ProjectExists
 from sigfs.model import files
 from sigfs.model.config import (
     NEW_PROJECT_CONFIG,
@@ -22,32 +22,24 @@ from sigfs.model.config import (
     schema_of,
     workspace_path,
 )
-from sigfs.model.job import Job
-from sigfs.model.statepoint import ID_LENGTH, is_job_id, load_json
-from sigfs.model.types import JobId, StatePoint
-from sigfs.model.workspace import Workspace
+from sigfs.model.statepoint import load_json
 
 PROJECT_DOCUMENT_FILE: Final = "signac_project_document.json"
 _NAME_KEY: Final = "signac_project_name"
 """Key of the project document where signac, migrating to schema 2, puts the name that schema 1 had in its rc file."""
 
-_CANDIDATES_SHOWN: Final = 5
-
 Path: TypeAlias = str | os.PathLike[str]
 
 
-class Project:
-    """A project and its workspace.
-
-    A project is a collection of `Job`: iteration, ``len`` and ``in`` are about the jobs that can be read, so that a
-    pending directory disturbs nobody; `Workspace.ids` and `Workspace.pending` show those too.
+class ProjectFiles:
+    """What a project is on disk, without its jobs.
 
     Attributes:
         root: absolute path of the project's directory.
         config: what its configuration file says, unconverted.
         config_path: that file.
         schema: version of its layout: "1" for signac 1, "2" for signac 2 and sigfs.
-        workspace: where the jobs are; need not exist yet.
+        workspace_path: absolute path of the directory of its jobs; need not exist yet.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,7 +48,7 @@ class Project:
         Raises:
             NoSuchProject: there is none.
             UnsupportedSchema: it was written by something newer.
-            InvalidConfig: its configuration, or its workspace's, is broken.
+            InvalidConfig: its configuration is broken.
         """
         self.root = os.path.abspath(root)
         path = find_config(self.root)
@@ -66,7 +58,7 @@ class Project:
         self.config_path = path
         self.config: Mapping[str, object] = config.values
         self.schema = str(schema_of(config))
-        self.workspace = Workspace(workspace_path(self.root, config))
+        self.workspace_path = workspace_path(self.root, config)
         self._configured_name = config.text("project")
 
     @property
@@ -75,73 +67,15 @@ class Project:
         if self._configured_name is not None:
             return self._configured_name
         try:
-            with _directory(self.root) as fd:
+            with files.opened_directory(self.root) as fd:
                 document = load_json(files.read_at(fd, PROJECT_DOCUMENT_FILE))
         except (OSError, ValueError):
             return None
         name = document.get(_NAME_KEY) if isinstance(document, dict) else None
         return name if isinstance(name, str) else None
 
-    def open(self, statepoint: StatePoint) -> Job:
-        """The job with this state point, created if it is not there.
-
-        Raises:
-            InvalidStatePoint, PendingJob, OSError: see `Workspace.create`.
-        """
-        return Job(self.workspace, self.workspace.create(statepoint))
-
-    def job(self, prefix: str) -> Job:
-        """The job whose id is or begins with *prefix*; as `lookup`."""
-        return Job(self.workspace, self.lookup(prefix))
-
-    def lookup(self, prefix: str) -> JobId:
-        """The id that *prefix* abbreviates. Pending directories are found too.
-
-        Raises:
-            NoSuchJob: none begins so.
-            AmbiguousId: several do; the message names some of them.
-        Complexity: one look for a whole id, one listing of the workspace for an abbreviated one.
-        """
-        if is_job_id(prefix):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError), _directory(self.workspace.path) as fd:
-                os.close(os.open(prefix, files.DIRECTORY_FLAGS, dir_fd=fd))
-                return JobId(prefix)
-            raise NoSuchJob(f"no job {prefix} in {self.workspace.path}")
-        found = sorted(job_id for job_id in self.workspace.ids() if job_id.startswith(prefix))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            shown = ", ".join(found[:_CANDIDATES_SHOWN]) + (", ..." if len(found) > _CANDIDATES_SHOWN else "")
-            raise AmbiguousId(f"{len(found)} jobs have an id that begins with {prefix!r}: {shown}")
-        if prefix.strip("0123456789abcdef") or len(prefix) > ID_LENGTH:
-            raise NoSuchJob(f"no job {prefix!r}: an id is {ID_LENGTH} digits of 0-9 and a-f, or the first few of them")
-        raise NoSuchJob(f"no job in {self.workspace.path} has an id that begins with {prefix!r}")
-
-    def __iter__(self) -> Iterator[Job]:
-        for change in self.workspace.scan():
-            yield Job(self.workspace, change.id)
-
-    def __len__(self) -> int:
-        """Complexity: reads every state point."""
-        return sum(1 for _ in self.workspace.scan())
-
-    def __bool__(self) -> bool:
-        return True  # a project without jobs is one
-
-    def __contains__(self, job: object) -> bool:
-        """Whether *job*, a `Job` or a whole id, is a job of this project."""
-        if isinstance(job, Job):
-            return job.workspace.path == self.workspace.path and job.id in self
-        if not isinstance(job, str) or not is_job_id(job):
-            return False
-        try:
-            self.workspace.read(JobId(job))
-        except LookupError:  # NoSuchJob and PendingJob are
-            return False
-        return True
-
     def __repr__(self) -> str:
-        return f"Project({self.root!r})"
+        return f"{type(self).__name__}({self.root!r})"
 
 
 def find_root(start: Path = ".") -> str:
@@ -167,21 +101,14 @@ def find_root(start: Path = ".") -> str:
     return directory
 
 
-def get_project(path: Path | None = None) -> Project:
-    """Open the project that *path*, by default the working directory, is in.
-
-    Raises:
-        NoSuchProject, UnsupportedSchema, InvalidConfig: as `find_root` and `Project`.
-    """
-    return Project(find_root("." if path is None else path))
-
-
-def init_project(path: Path | None = None, name: str | None = None) -> Project:
+def make_project(path: Path | None = None, name: str | None = None) -> str:
     """Make the directory *path*, by default the working directory, a project that signac 2 opens too.
 
     Creates ``.signac/config``, ``workspace/`` and, if there is a *name*, the project document; missing directories on
     the way as well. A workspace that is there is kept, with its jobs. As with signac, a project may lie inside another.
 
+    Returns:
+        The absolute path of its root.
     Raises:
         ProjectExists: *path* itself is a project's root already.
         OSError: no project was made.
@@ -197,11 +124,11 @@ def init_project(path: Path | None = None, name: str | None = None) -> Project:
         _make_directories(os.path.join(root, "workspace"), made)
         if name is not None:
             document = json.dumps({_NAME_KEY: name}).encode("ascii")
-            with _directory(root) as fd, contextlib.suppress(FileExistsError):
+            with files.opened_directory(root) as fd, contextlib.suppress(FileExistsError):
                 files.write_exclusive(fd, PROJECT_DOCUMENT_FILE, document)
                 made.append(os.path.join(root, PROJECT_DOCUMENT_FILE))
         # Last, as it is what makes the directory a project.
-        with _directory(config_directory) as fd:
+        with files.opened_directory(config_directory) as fd:
             files.write_exclusive(fd, os.path.basename(SIGNAC_2_CONFIG), NEW_PROJECT_CONFIG)
     except BaseException as error:
         existing = find_config(root)
@@ -213,7 +140,7 @@ def init_project(path: Path | None = None, name: str | None = None) -> Project:
             with contextlib.suppress(OSError):
                 os.unlink(each) if each.endswith(PROJECT_DOCUMENT_FILE) else os.rmdir(each)
         raise
-    return Project(root)
+    return root
 
 
 def _project_exists(root: str, config: str) -> ProjectExists:
@@ -232,12 +159,3 @@ def _make_directories(path: str, made: list[str]) -> None:
             raise
     else:
         made.append(path)
-
-
-@contextlib.contextmanager
-def _directory(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

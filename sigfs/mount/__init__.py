@@ -21,10 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sigfs.api.project import Project, get_project
 from sigfs.index import Index
 from sigfs.index.crawl import crawl, new_and_gone, revalidate
 from sigfs.index.store import Store
-from sigfs.model.project import Project, get_project
 from sigfs.model.types import UNKNOWN
 from sigfs.mount.misnamed import Misnamed
 from sigfs.mount.signals import Signals, Stopped

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.model.project import get_project, init_project
+from sigfs.api.project import get_project, init_project
 from sigfs.model.views import NamedView, write_view
 from tests.acceptance.conftest import Mount
 from tests.support.wait import wait_until

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.model.project import Project, init_project
+from sigfs.api.project import Project, init_project
 from sigfs.transports.mounts import mounted as mount_at
 from tests.support import outcome
 from tests.support.server import require

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.model.project import Project
+from sigfs.api.project import Project
 from sigfs.vfs.freshness import QUIET_NS, tells
 from sigfs.watch.sources import file_system_type
 from tests.support.outcome import unavailable

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.model.project import Project
+from sigfs.api.project import Project
 from sigfs.watch.sources import file_system_type, is_remote
 from tests.coherence.conftest import Mounts
 from tests.support.outcome import unavailable

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.model.project import Project
+from sigfs.api.project import Project
 from tests.coherence.conftest import Mounts, gone, is_mounted
 from tests.support.wait import wait_until
 

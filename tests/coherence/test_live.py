@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.model.project import Project
+from sigfs.api.project import Project
 from sigfs.model.statepoint import statepoint_id
 from tests.coherence.conftest import Mounts
 from tests.support.wait import wait_until

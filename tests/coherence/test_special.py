@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.model.project import Project
+from sigfs.api.project import Project
 from tests.coherence.conftest import Mounts
 from tests.support.wait import wait_until
 

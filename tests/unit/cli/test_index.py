@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from sigfs.api.project import Project, init_project
 from sigfs.cli import app
 from sigfs.cli import index as commands
 from sigfs.index import Index
 from sigfs.index.store import Store
 from sigfs.model import files
-from sigfs.model.project import Project, init_project
 from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Change, Record
 
@@ -78,7 +78,7 @@ def held(project: Project) -> Iterator[int]:
     script = (
         "import sys\n"
         "from sigfs.index.store import Store\n"
-        "from sigfs.model.project import get_project\n"
+        "from sigfs.api.project import get_project\n"
         "project = get_project(sys.argv[1])\n"
         "store = Store.open(project.root, project.workspace)\n"
         "print(store.claim(), flush=True)\n"

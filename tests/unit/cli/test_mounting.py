@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
+from sigfs.api.project import init_project
 from sigfs.cli import app, background, mounted, registry
 from sigfs.cli.options import parse_options
 from sigfs.cli.output import printable
 from sigfs.errors import MountError, MountPointError
-from sigfs.model.project import init_project
 from sigfs.mount import MountReport, report_from_json, report_to_json
 from sigfs.mount.points import check_mountpoint, probe
 from sigfs.query import parse_text

@@ -19,8 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from sigfs.api.project import get_project, init_project
 from sigfs.cli import app
-from sigfs.model.project import get_project, init_project
 from sigfs.model.statepoint import statepoint_id
 
 Run = Callable[..., tuple[int, str, str]]

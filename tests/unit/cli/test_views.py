@@ -9,12 +9,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sigfs.api.project import get_project, init_project
 from sigfs.cli.app import sigfs
 from sigfs.cli.options import parse_options
 from sigfs.cli.params import LayoutText, ViewName
 from sigfs.cli.views import both, view_of
 from sigfs.errors import InvalidConfig, NoSuchView
-from sigfs.model.project import get_project, init_project
 from sigfs.model.views import NamedView, remove_view, write_view
 from sigfs.mount.views import NamedViews
 from sigfs.query import EVERYTHING, parse

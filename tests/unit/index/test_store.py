@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from sigfs.api.project import Project, get_project, init_project
 from sigfs.index import Index, place
 from sigfs.index import store as stores
 from sigfs.index.crawl import revalidate
 from sigfs.index.place import LOCK, has_unshared_locks
 from sigfs.index.store import SNAPSHOT, Store
-from sigfs.model.project import Project, get_project, init_project
 from sigfs.model.types import Change, JobId, Record, Stamp
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -667,7 +667,7 @@ def test_mount_options_say_whether_locks_reach_other_hosts(line: str, unshared: 
 WRITER = """
 import sys
 from sigfs.index import Index, store
-from sigfs.model.project import get_project
+from sigfs.api.project import get_project
 project = get_project(sys.argv[1])
 store = store.Store.open(project.root, project.workspace)
 index = store.load() or Index.build(project.workspace, documents=True)
@@ -804,7 +804,7 @@ def _with(index: Index, number: int) -> dict[str, str]:
 MORTAL = """
 import sys, threading
 from sigfs.index import Index, store as stores
-from sigfs.model.project import get_project
+from sigfs.api.project import get_project
 from sigfs.model.types import Change, JobId, Record, Stamp
 stores.JOURNAL_BYTES = 3000  # many snapshots
 project = get_project(sys.argv[1])

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from sigfs.api.project import Project, get_project
 from sigfs.errors import InvalidConfig, NoSuchProject, UnsupportedSchema
-from sigfs.model.project import Project, find_root, get_project
+from sigfs.model.project import find_root
 
 
 def write(directory, name, text):

@@ -1,4 +1,4 @@
-"""A job of a project, as a handle: two words and the disk behind them."""
+"""Jobs, as Python programs meet them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,10 @@
+"""The data model as Python programs meet it: projects, workspaces and jobs.
+
+Stands on ``index``, ``watch``, ``query`` and ``model``; the mount and the command line stand on it.
+"""
+
+from sigfs.api.job import Job
+from sigfs.api.project import Project, get_project, init_project
+from sigfs.api.workspace import Workspace
+
+__all__ = ["Job", "Project", "Workspace", "get_project", "init_project"]
