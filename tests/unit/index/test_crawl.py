@@ -19,6 +19,7 @@ from sigfs.model import files, reading
 from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import ABSENT, UNKNOWN, Change, JobId, Record, Stamp, Stamped
 from sigfs.model.workspace import DOCUMENT_FILE, STATEPOINT_FILE, Workspace
+from tests.support.descriptors import assert_none_left, descriptors
 
 NOTHING = ([], [])
 
@@ -244,7 +245,7 @@ def test_with_a_cold_cache_threads_read_the_same_in_the_same_order(workspace, mo
 @pytest.mark.parametrize("ending", ["close", "forget"])
 def test_a_reader_that_leaves_early_leaves_no_thread_or_descriptor(workspace, cold, ending):
     fill(workspace, 100)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     batches = crawl(workspace)
     next(batches)
     next(batches)
@@ -254,7 +255,7 @@ def test_a_reader_that_leaves_early_leaves_no_thread_or_descriptor(workspace, co
     else:
         del batches
     assert readers() == []
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert_none_left(before)
 
 
 # --- hostile entries ---

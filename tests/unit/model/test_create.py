@@ -20,6 +20,7 @@ from sigfs.errors import InvalidStatePoint, PendingJob
 from sigfs.model import files
 from sigfs.model.statepoint import is_job_id, load_json, statepoint_id
 from sigfs.model.workspace import STATEPOINT_FILE, Workspace
+from tests.support.descriptors import assert_none_left, descriptors
 
 STATEPOINT = {"foo": 42, "bar": True}
 ID = statepoint_id(STATEPOINT)
@@ -183,7 +184,7 @@ def test_no_space_at_any_step_leaves_no_job_or_a_whole_one_and_nothing_else(work
     if pending:
         os.mkdir(os.path.join(workspace.path, ID))
     before = tree(workspace.path)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    opened = descriptors()
     real = getattr(os, call)
     failed = set()
     turn, calls = 0, 0
@@ -203,7 +204,7 @@ def test_no_space_at_any_step_leaves_no_job_or_a_whole_one_and_nothing_else(work
             workspace.create(STATEPOINT)
         now = tree(workspace.path)
         assert now in (before, {**before, **whole(ID)}), f"{call} number {turn}"
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert_none_left(opened)
         if now != before:
             os.unlink(os.path.join(workspace.path, ID, STATEPOINT_FILE))
             if not pending:

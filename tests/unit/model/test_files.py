@@ -11,6 +11,7 @@ import stat
 import pytest
 
 from sigfs.model import files
+from tests.support.descriptors import assert_none_left, descriptors
 
 
 @pytest.fixture
@@ -79,11 +80,11 @@ def test_a_file_of_a_terabyte_is_refused(tmp_path, directory):
 
 def test_no_descriptor_is_left_open_by_reading(tmp_path, directory):
     (tmp_path / "f").write_bytes(b"x" * 100_000)
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     for name in ("f", "missing", "."):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             files.read_at(directory, name)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert_none_left(before)
 
 
 @pytest.mark.parametrize("write", [files.write_atomic, files.write_exclusive])

@@ -10,6 +10,7 @@ from sigfs.errors import NoSuchJob, PendingJob
 from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Change, JobId, Record
 from sigfs.model.workspace import DOCUMENT_FILE, STATEPOINT_FILE, Workspace
+from tests.support.descriptors import assert_none_left, descriptors
 
 
 @pytest.fixture
@@ -137,12 +138,12 @@ def test_a_job_removed_during_a_scan_is_left_out(workspace):
 def test_an_abandoned_scan_leaves_no_descriptor_open(workspace):
     for n in range(10):
         add(workspace, {"n": n})
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     scan = workspace.scan(documents=True)
     next(scan)
     scan.close()
     next(iter(workspace.ids()))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert_none_left(before)
 
 
 # --- pending ---

@@ -12,6 +12,7 @@ import pytest
 from sigfs.vfs import files, syscalls
 from sigfs.vfs.locks import NOTED_LIMIT, TO_THE_END, LockOwner, RecordLock
 from sigfs.vfs.types import SetAttr
+from tests.support.descriptors import assert_none_left, descriptors
 
 ME, OTHER = LockOwner(1), LockOwner(2)
 READ = RecordLock(fcntl.F_RDLCK, 0, TO_THE_END)
@@ -33,10 +34,6 @@ def opener(world):
     for handle in set(handles) & set(world.operations._files):
         world.operations.release(handle)
     assert world.operations.statistics()["locks"] == 0
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_owners_exclude_each_other_also_through_one_handle(world, opener):
@@ -68,7 +65,7 @@ def test_an_owner_s_flush_through_any_handle_ends_its_locks_and_no_others(world,
     assert not ops.flush(second, ME)
     assert ops.get_lock(first, ME, WRITE) == RecordLock(fcntl.F_RDLCK, 0, TO_THE_END, 0)
     assert ops.flush(first, OTHER)
-    assert descriptors() == before
+    assert_none_left(before)
     world.check()
 
 
@@ -80,7 +77,7 @@ def test_unlocking_all_leaves_no_descriptor_and_unlocking_a_part_keeps_the_rest(
     assert ops.set_lock(handle, ME, RecordLock(fcntl.F_UNLCK, 0, 3))
     assert ops.get_lock(handle, OTHER, READ) == RecordLock(fcntl.F_WRLCK, 4, TO_THE_END, 0)
     assert ops.set_lock(handle, ME, UNLOCK)
-    assert descriptors() == before
+    assert_none_left(before)
 
 
 def test_locks_end_with_the_release_of_the_last_handle_they_were_made_through(world, opener):
@@ -123,7 +120,7 @@ def test_closing_everything_ends_all_locks(make_world):
     world.operations.close()
     assert world.operations.statistics()["locks"] == 0
     world.forget_all()
-    assert descriptors() <= before
+    assert_none_left(before)
 
 
 def test_what_the_disk_says_at_close_is_reported_and_the_locks_end_all_the_same(world, opener, monkeypatch, failure):

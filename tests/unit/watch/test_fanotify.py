@@ -27,6 +27,7 @@ from sigfs.watch.fanotify import (
 )
 from sigfs.watch.handles import JobHandles, handle_of
 from sigfs.watch.sources import APPEARED, DOCUMENT, STATEPOINT, VANISHED, NoEvents, Noticed
+from tests.support.descriptors import assert_none_left, descriptors
 from tests.unit.watch.modes import require_fanotify
 
 JOB = JobId("0123456789abcdef" * 2)
@@ -218,7 +219,7 @@ def test_a_refusal_says_so(workspace: Path, monkeypatch: pytest.MonkeyPatch, ref
         return real(name, *arguments)
 
     monkeypatch.setattr(handles, "call", call)
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
 
     def attach() -> None:
         source = Fanotify(str(workspace))
@@ -231,7 +232,7 @@ def test_a_refusal_says_so(workspace: Path, monkeypatch: pytest.MonkeyPatch, ref
         attach()
     assert isinstance(caught.value, SigfsError)
     assert caught.value.errno == code
-    assert os.listdir("/proc/self/fd") == before
+    assert_none_left(before)
 
 
 def test_the_cache_of_handles_is_bounded_and_consistent(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Change, Findings
 from sigfs.model.workspace import Workspace
 from sigfs.watch import WorkspaceWatcher, inotify, pace, sources, watcher
+from tests.support.descriptors import assert_none_left, descriptors
 from tests.support.wait import wait_until
 from tests.unit.watch.modes import MODES, use_mode
 from tests.unit.watch.receiver import DOC_FILE, SP_FILE, Receiver, create_many, replace_document, write_later
@@ -457,8 +458,7 @@ def test_a_source_that_fails_later_is_given_up(
 
 
 def test_threads_and_descriptors_end_with_the_watcher(make: Make, workspace: Workspace) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
-    threads = threading.active_count()
+    before, threads = descriptors(), set(threading.enumerate())
     for mode in ("inotify", "polling"):
         made = make(mode)
         made.start()
@@ -467,8 +467,8 @@ def test_threads_and_descriptors_end_with_the_watcher(make: Make, workspace: Wor
         made.stop()
         shutil.rmtree(workspace.path)
         os.mkdir(workspace.path)
-    assert sorted(os.listdir("/proc/self/fd")) == before
-    assert threading.active_count() == threads
+    assert not set(threading.enumerate()) - threads
+    assert_none_left(before)
 
 
 def test_a_workspace_made_anew_is_watched_at_once_though_it_may_have_the_old_inode_number(

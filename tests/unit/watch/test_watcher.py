@@ -15,6 +15,7 @@ from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Change, JobId
 from sigfs.model.workspace import Workspace
 from sigfs.watch import WorkspaceWatcher, inotify, watcher
+from tests.support.descriptors import assert_none_left, descriptors
 from tests.support.wait import wait_until
 from tests.unit.watch.modes import use_mode
 from tests.unit.watch.receiver import SP_FILE, Receiver, create_many, write_later
@@ -403,16 +404,13 @@ def test_stopping_twice_and_before_the_start_is_fine(workspace: Workspace, recei
 
 
 def test_nothing_is_left_open(workspace: Workspace, receiver: Receiver) -> None:
-    def descriptors() -> list[str]:
-        return sorted(os.listdir("/proc/self/fd"))
-
     before = descriptors()
     made = WorkspaceWatcher(workspace, receiver, receiver.known)
     made.start()
     write_later(workspace, {"a": 1})
     wait_until(lambda: len(made._pending) == 1)
     made.stop()
-    assert descriptors() == before
+    assert_none_left(before)
 
 
 def half_migrate(workspace: Workspace, old: dict[str, object], new: dict[str, object]) -> tuple[JobId, JobId]:
