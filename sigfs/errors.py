@@ -52,6 +52,10 @@ class JobNotEmpty(SigfsError, OSError):
     """A job cannot be removed because its directory holds more than metadata. Its errno is ENOTEMPTY."""
 
 
+class DocumentChanged(SigfsError, RuntimeError):
+    """A program that takes no lock has changed a document while it was being edited; nothing of the edit is written."""
+
+
 class AmbiguousId(SigfsError, LookupError):
     """Several jobs begin with this abbreviated id."""
 
@@ -60,7 +64,11 @@ class PendingJob(SigfsError, LookupError):
     """The directory is named like a job but has no readable state point (yet)."""
 
 
-class InvalidStatePoint(SigfsError, ValueError):
+class InvalidValue(SigfsError, ValueError):
+    """A value cannot be kept in a state point or document: it has no form in JSON, or has a key that signac refuses."""
+
+
+class InvalidStatePoint(InvalidValue):
     """A value cannot be a state point: not a JSON mapping, or a key that signac refuses."""
 
 

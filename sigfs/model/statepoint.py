@@ -14,7 +14,7 @@ from typing import Final
 import orjson
 import xxhash
 
-from sigfs.errors import InvalidStatePoint
+from sigfs.errors import InvalidStatePoint, InvalidValue
 from sigfs.model.types import JobId, Json, StatePoint
 
 ID_LENGTH: Final = 32
@@ -108,8 +108,27 @@ def validate(statepoint: object) -> dict[str, Json]:
         raise InvalidStatePoint(f"a state point is a mapping of keys to JSON values, not {_article(statepoint)}")
     try:
         return _mapping(statepoint, (), MAX_DEPTH)
+    except InvalidValue as error:
+        raise InvalidStatePoint(str(error)) from None
     except RecursionError:
         raise InvalidStatePoint("nested too deep for the stack that is left") from None
+
+
+def plain(value: object, path: tuple[str, ...] = ()) -> Json:
+    """Return *value* as plain JSON data, a deep copy, made of it as `validate` makes that of a state point.
+
+    Args:
+        path: the keys that lead to where *value* is to be put. They count for its depth and begin error messages.
+    Raises:
+        InvalidValue: as `validate`.
+
+    >>> plain((1, 2.5)), plain({"box": (1,)}, ("a",))
+    ([1, 2.5], {'box': [1]})
+    """
+    try:
+        return _value(value, path, max(0, MAX_DEPTH - len(path)))
+    except RecursionError:
+        raise _invalid(path, "nested too deep for the stack that is left") from None
 
 
 def load_json(data: bytes) -> Json:
@@ -192,10 +211,10 @@ def _value(value: object, path: tuple[str, ...], depth: int) -> Json:
                 raise _invalid(path, f"nested deeper than {MAX_DEPTH} levels, or contains itself")
             return [_value(item, (*path, str(i)), depth - 1) for i, item in enumerate(value)]
     tolist = getattr(value, "tolist", None)
-    plain = tolist() if callable(tolist) and not isinstance(value, (type, memoryview)) else value
-    if type(plain) is type(value):  # also numpy's extended precision, whose tolist gives itself
+    simple = tolist() if callable(tolist) and not isinstance(value, (type, memoryview)) else value
+    if type(simple) is type(value):  # also numpy's extended precision, whose tolist gives itself
         raise _invalid(path, f"{_article(value)} has no form in JSON")
-    return _value(plain, path, depth)
+    return _value(simple, path, depth)
 
 
 def _integer(value: int, path: tuple[str, ...]) -> int:
@@ -206,8 +225,8 @@ def _integer(value: int, path: tuple[str, ...]) -> int:
     return value
 
 
-def _invalid(path: tuple[str, ...], message: str) -> InvalidStatePoint:
-    return InvalidStatePoint(f"{'.'.join(path)}: {message}" if path else message)
+def _invalid(path: tuple[str, ...], message: str) -> InvalidValue:
+    return InvalidValue(f"{'.'.join(path)}: {message}" if path else message)
 
 
 def _article(value: object) -> str:
