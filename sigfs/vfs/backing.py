@@ -83,6 +83,11 @@ class Backing:
         self._workspace_found: tuple[Descriptor, int, int] | None = None  # with st_ino and st_dev
         self._cache: OrderedDict[Inode, Descriptor] = OrderedDict()  # least recently used first
 
+    @property
+    def workspace_path(self) -> str:
+        """Where the workspace directory is, if it is there."""
+        return self._workspace.path
+
     def workspace(self) -> Descriptor:
         """Give the directory that the workspace's path leads to now: it may have been replaced or mounted over.
 

@@ -38,13 +38,13 @@ def test_a_job_whose_directory_is_missing_is_asked_for_again(world):
 
 def test_an_absence_that_a_change_overtakes_is_not_kept(world):
     foo = world.at("foo")
-    add = world.operations._absent.add
+    add = world.operations._views.absent.add
 
     def overtaken(entry):
         world.operations.apply([world.add(3)])
         return add(entry)
 
-    world.operations._absent.add = overtaken
+    world.operations._views.absent.add = overtaken
     assert world.operations.lookup(foo, "3", world.caller) is None
     assert world.operations.absence_timeout_s(foo, "3") == 0
 

@@ -70,8 +70,8 @@ def test_virtual_directories_are_believed_for_longer_where_the_workspace_is_watc
 
 def test_what_is_not_known_to_be_so_still_is_not_believed_for_long(following, monkeypatch):
     world = following.world
-    asked = world.operations._below.get()
-    monkeypatch.setattr(world.operations._below, "get", lambda: asked)  # as while the disk hangs
+    asked = world.operations._views._below.get()
+    monkeypatch.setattr(world.operations._views._below, "get", lambda: asked)  # as while the disk hangs
     os.chmod(world.workspace, 0o700)
     following.wait_told(ROOT)
     assert world.operations.getattr(ROOT).attr_timeout_s == 1.0
@@ -148,7 +148,7 @@ def test_the_kernel_is_told_of_data_attributes_and_names(following):
 def test_a_change_that_comes_while_a_name_is_looked_up_is_not_believed_away_for_long(following, monkeypatch):
     world = following.world
     world.write_file(world.job(1), "f")
-    entered = world.operations._entered
+    entered = world.operations._disk.entered
 
     def overtaken(parent, name, found):
         before = following.coherence.events(parent)
@@ -156,7 +156,7 @@ def test_a_change_that_comes_while_a_name_is_looked_up_is_not_believed_away_for_
         wait_until(lambda: following.coherence.events(parent) != before)
         return entered(parent, name, found)
 
-    monkeypatch.setattr(world.operations, "_entered", overtaken)
+    monkeypatch.setattr(world.operations._disk, "entered", overtaken)
     assert world.find("foo/1/f")[2:] == (1.0, 1.0)
 
 
@@ -231,10 +231,10 @@ def test_a_directory_that_is_forgotten_is_watched_no_more(following):
 
 def test_another_directory_in_the_workspace_s_place_is_watched_in_its_turn(following):
     world = following.world
-    before = world.operations._watched_workspace
+    before = world.operations._views._watched_workspace
     os.rename(world.workspace, world.workspace + ".old")
     os.mkdir(world.workspace)
-    wait_until(lambda: world.operations.getattr(ROOT) and world.operations._watched_workspace is not before)
+    wait_until(lambda: world.operations.getattr(ROOT) and world.operations._views._watched_workspace is not before)
     following.forget_told()
     os.chmod(world.workspace, 0o700)
     following.wait_told(ROOT)

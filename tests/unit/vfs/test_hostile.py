@@ -142,18 +142,18 @@ def test_a_number_that_the_disk_gave_to_another_kind_makes_a_new_node(world, fai
 def test_a_file_created_under_the_name_and_with_the_number_of_a_removed_one_is_new(world, monkeypatch):
     old = world.write_file(world.job(1), "file", b"ours")
     os.unlink(world.below(1, "file"))
-    real = world.operations._file_node
+    real = world.operations._disk.file_node
 
     def with_the_old_number(parent, name, found, *, made_after):
         pretend_reuse(world, old, world.below(1, "file"))
         return real(parent, name, found, made_after=made_after)
 
-    monkeypatch.setattr(world.operations, "_file_node", with_the_old_number)
+    monkeypatch.setattr(world.operations._disk, "file_node", with_the_old_number)
     assert world.write_file(world.job(1), "file", b"new") != old
 
 
 def test_a_file_that_another_thread_found_before_its_creation_was_booked_is_one_file(world, monkeypatch):
-    real, twin_job, found_by_other = world.operations._file_node, world.at(f".jobs/{world.job_id(1)}"), []
+    real, twin_job, found_by_other = world.operations._disk.file_node, world.at(f".jobs/{world.job_id(1)}"), []
 
     def overtaken(parent, name, found, *, made_after):
         attrs = real(twin_job, name, found)
@@ -161,7 +161,7 @@ def test_a_file_that_another_thread_found_before_its_creation_was_booked_is_one_
         found_by_other.append(attrs.inode)
         return real(parent, name, found, made_after=made_after)
 
-    monkeypatch.setattr(world.operations, "_file_node", overtaken)
+    monkeypatch.setattr(world.operations._disk, "file_node", overtaken)
     assert [world.write_file(world.job(1), "file", b"new")] == found_by_other
 
 

@@ -40,7 +40,7 @@ class Kernel:
         self.index = Index()
         self.operations = Operations(tree, self.index, Workspace(workspace))
         found = os.stat(workspace)
-        self.operations._job_stat = lambda _: found  # type: ignore[method-assign]
+        self.operations._disk.job_stat = lambda _: found  # type: ignore[method-assign]
         self.operations.attach(self, can_notify=True)
         self.references: Counter[Inode] = Counter()
         self.names: set[tuple[Inode, str]] = set()
@@ -124,7 +124,7 @@ class Kernel:
             ]
             records = [table.record(change.id) for change in changes if change.id in table]
         before, passes = self.state(), self.operations.statistics()["full_passes"]
-        absent = set(self.operations._absent._names)
+        absent = set(self.operations._views.absent._names)
         self.names.clear()
         self.inodes.clear()
         self.operations.apply(changes)

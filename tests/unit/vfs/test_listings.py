@@ -87,13 +87,13 @@ def test_who_lists_while_the_kernel_is_yet_to_be_told_of_a_change_sees_it(world,
     foo = world.at("foo")
     assert "9" not in world.names(foo)
     seen: list[list[str]] = []
-    after = world.operations._invalidation.after
+    after = world.operations._views._invalidation.after
 
     def meanwhile(delta):
         seen.append(world.names(foo))
         return after(delta)
 
-    monkeypatch.setattr(world.operations._invalidation, "after", meanwhile)
+    monkeypatch.setattr(world.operations._views._invalidation, "after", meanwhile)
     world.operations.apply([world.add(9)])
     assert "9" in seen[0]
     assert world.names(foo) == seen[0]
@@ -135,7 +135,7 @@ def test_a_long_listing_on_disk_is_listed_anew_with_attributes_once_names_have_t
             world.operations.releasedir(handle)
 
     assert [cache(), cache()] == ["fill", "keep"]
-    world.operations._entry_timeout_s = 0
+    world.operations._disk.entry_timeout_s = 0
     assert [cache(), cache()] == ["fill", "fill"]
 
 
