@@ -23,6 +23,7 @@ from sigfs.model.reading import RawJobs, parse, read_chunk, stat_chunk
 from sigfs.model.types import UNKNOWN, Batch, Change, Findings, JobId, Record, Stamped
 from sigfs.model.workspace import Workspace
 
+J = TypeVar("J")
 T = TypeVar("T")
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -79,7 +80,7 @@ def crawl(
     """
     wanted = sorted(workspace.ids() if ids is None else ids)
     work = functools.partial(read_chunk, workspace.path, documents=documents)
-    return _parsed(_in_portions(work, wanted, executor, progress))
+    return _parsed(in_portions(work, wanted, executor, progress))
 
 
 def _parsed(portions: Generator[RawJobs, None, None]) -> Generator[Batch, None, None]:
@@ -112,16 +113,16 @@ def revalidate(
     found = set(workspace.ids())
     gone = {job_id for job_id in known.ids if job_id not in found}
     new = found.difference(known.ids) if len(found) > len(known.ids) - len(gone) else set()
-    differing: list[int] = []  # places in known
+    suspected: list[int] = []  # places in known
     work = functools.partial(stat_chunk, workspace.path, documents=documents)
     start = 0
-    for statepoints, bodies in _in_portions(work, known.ids, executor, progress):
+    for statepoints, bodies in in_portions(work, known.ids, executor, progress):
         end = start + len(statepoints)
-        differing += _differing(known.statepoints[start:end], statepoints, start)
+        suspected += differing(known.statepoints[start:end], statepoints, start)
         if documents:
-            differing += _differing(known.documents[start:end], bodies, start)
+            suspected += differing(known.documents[start:end], bodies, start)
         start = end
-    suspects = {known.ids[k]: known.contents[k] for k in differing if known.ids[k] not in gone}
+    suspects = {known.ids[k]: known.contents[k] for k in suspected if known.ids[k] not in gone}
     changes = [Change(job_id, None) for job_id in gone]
     read = _read_changes(workspace, new | suspects.keys(), documents, executor, suspects)
     changes += read.changes
@@ -163,16 +164,17 @@ def _read_changes(
     changes: list[Change] = []
     pending: list[JobId] = []
     work = functools.partial(read_chunk, workspace.path, documents=documents)
-    for raw in _in_portions(work, sorted(ids), executor, None):
+    for raw in in_portions(work, sorted(ids), executor, None):
         if contents:
-            _drop_known_documents(raw, contents)
+            drop_known_documents(raw, contents)
         batch = parse(raw)
         changes += [Change(row[0], Record(*row)) for row in batch.rows]
         pending += batch.pending
     return Findings(changes, pending)
 
 
-def _drop_known_documents(raw: RawJobs, contents: dict[JobId, int]) -> None:
+def drop_known_documents(raw: RawJobs, contents: dict[JobId, int]) -> None:
+    """Take out the documents whose bytes hash to what is known, lest they are parsed again."""
     if raw.documents is None:
         return
     for k, (job_id, content) in enumerate(zip(raw.ids, raw.stamps[2], strict=True)):
@@ -180,16 +182,17 @@ def _drop_known_documents(raw: RawJobs, contents: dict[JobId, int]) -> None:
             raw.documents[k] = b""
 
 
-def _differing(before: Sequence[int], now: Sequence[int], start: int) -> list[int]:
+def differing(before: Sequence[int], now: Sequence[int], start: int) -> list[int]:
+    """Give the places, counted from *start*, at which stamps are not the same or say nothing."""
     if before == now and UNKNOWN not in now:  # two passes in C
         return []
     return [k for k, (old, new) in enumerate(zip(before, now, strict=True), start) if old != new or new == UNKNOWN]
 
 
-def _in_portions(
-    work: Callable[[Sequence[JobId]], T], ids: Sequence[JobId], executor: Executor | None, progress: Progress | None
+def in_portions(
+    work: Callable[[Sequence[J]], T], ids: Sequence[J], executor: Executor | None, progress: Progress | None
 ) -> Generator[T, None, None]:
-    """Apply *work* to consecutive parts of *ids*, which it gets as lists; give the results in order."""
+    """Apply *work* to consecutive parts of *ids*, jobs by whatever name, which it gets as lists; results in order."""
     done = 0
     portions = _adaptively(work, ids) if executor is None else _by(executor, work, ids, EXECUTOR_JOBS, EXECUTOR_AHEAD)
     with contextlib.closing(portions):
@@ -203,7 +206,7 @@ def _in_portions(
 
 
 def _by(
-    executor: Executor, work: Callable[[Sequence[JobId]], T], ids: Sequence[JobId], size: int, ahead: int
+    executor: Executor, work: Callable[[Sequence[J]], T], ids: Sequence[J], size: int, ahead: int
 ) -> Generator[tuple[int, T], None, None]:
     """Have *executor* do it, with at most *ahead* results waiting; give results and how many jobs each is of."""
     running: deque[tuple[int, Future[T]]] = deque()
@@ -222,7 +225,7 @@ def _by(
             future.cancel()
 
 
-def _adaptively(work: Callable[[Sequence[JobId]], T], ids: Sequence[JobId]) -> Generator[tuple[int, T], None, None]:
+def _adaptively(work: Callable[[Sequence[J]], T], ids: Sequence[J]) -> Generator[tuple[int, T], None, None]:
     """Do it here while the page cache is warm, by threads in rounds while it is not."""
     threads: ThreadPoolExecutor | None = None
     start, size = 0, TRIAL_JOBS

@@ -82,6 +82,23 @@ def opened_directory(path: str) -> Iterator[int]:
         os.close(fd)
 
 
+def open_below(dir_fd: int, path: str) -> int:
+    """Give a new O_PATH descriptor of a directory any number of steps below *dir_fd*, following no symbolic link.
+
+    Raises:
+        OSError: ENOENT and the like; ENOTDIR for a symbolic link on the way, too.
+    """
+    fd = -1
+    for name in path.split("/"):
+        above = fd
+        try:
+            fd = os.open(name, DIRECTORY_FLAGS, dir_fd=dir_fd if above < 0 else above)
+        finally:
+            if above >= 0:
+                os.close(above)
+    return fd
+
+
 def read_at(dir_fd: int, name: str) -> bytes:
     """Read the regular file *name* in directory *dir_fd* (which may be an O_PATH descriptor) to its end.
 

@@ -73,13 +73,15 @@ class RawJobs(NamedTuple):
 def read_job(workspace_fd: int, job_id: JobId, documents: bool) -> RawJob:
     """Read one job, step by step.
 
+    Args:
+        job_id: name of its directory, or a path to it, below *workspace_fd*.
     Raises:
         NoSuchJob: no directory of that name.
         PendingJob: no state point file in it, or none that can be read; the message says why.
         OSError: the process is out of descriptors or memory.
     """
     try:
-        fd = os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
+        fd = files.open_below(workspace_fd, job_id)
     except (FileNotFoundError, NotADirectoryError):
         raise NoSuchJob(f"no job {job_id}") from None
     except OSError as error:
@@ -151,8 +153,11 @@ def parse_document(content: bytes | None) -> dict[str, Json] | None:
     return value if isinstance(value, dict) else None
 
 
-def read_chunk(path: str, ids: Sequence[JobId], documents: bool) -> RawJobs:
+def read_chunk(path: str, ids: Sequence[JobId], documents: bool, names: Sequence[str] | None = None) -> RawJobs:
     """Read many jobs of the workspace at *path*. No job disturbs another.
+
+    Args:
+        names: paths of the jobs' directories below *path*, where these are not their ids.
 
     Runs anywhere: in a thread, in another process, on another host.
 
@@ -163,31 +168,32 @@ def read_chunk(path: str, ids: Sequence[JobId], documents: bool) -> RawJobs:
     try:
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        ids = ()
+        ids = names = ()
         fd = -1
+    names = ids if names is None else names
     try:
-        statepoints, stamps = files.read_many(fd, _paths(ids, STATEPOINT_FILE))
+        statepoints, stamps = files.read_many(fd, _paths(names, STATEPOINT_FILE))
         contents = array("Q", bytes(8 * len(ids)))
         bodies, document_stamps = None, array("Q", contents)
         if documents:
-            bodies, document_stamps = files.read_many(fd, _paths(ids, DOCUMENT_FILE))
+            bodies, document_stamps = files.read_many(fd, _paths(names, DOCUMENT_FILE))
             for k, body in enumerate(bodies):
                 if body is not None:
                     contents[k] = xxh3_64_intdigest(body)
         raw = RawJobs(ids, statepoints, bodies, (stamps, document_stamps, contents))
         for k, statepoint in enumerate(statepoints):
             if statepoint is None or (bodies is not None and bodies[k] is None and document_stamps[k] != ABSENT):
-                _look_again(fd, raw, k)
+                _look_again(fd, names[k], raw, k)
         return raw
     finally:
         if fd >= 0:
             os.close(fd)
 
 
-def _look_again(workspace_fd: int, raw: RawJobs, k: int) -> None:
+def _look_again(workspace_fd: int, name: str, raw: RawJobs, k: int) -> None:
     job: RawJob | None
     try:
-        job = read_job(workspace_fd, raw.ids[k], raw.documents is not None)
+        job = read_job(workspace_fd, JobId(name), raw.documents is not None)
     except NoSuchJob:
         job = None
     except PendingJob:
@@ -199,7 +205,7 @@ def _look_again(workspace_fd: int, raw: RawJobs, k: int) -> None:
         column[k] = stamp
 
 
-def stat_chunk(path: str, ids: Sequence[JobId], documents: bool) -> tuple[array[int], array[int]]:
+def stat_chunk(path: str, ids: Sequence[str], documents: bool) -> tuple[array[int], array[int]]:
     """Stamps of the state point files and of the document files of many jobs, to compare with those of a reading.
 
     The documents' are UNKNOWN if they are not asked for. Runs anywhere, as `read_chunk`.
@@ -222,8 +228,12 @@ def stat_chunk(path: str, ids: Sequence[JobId], documents: bool) -> tuple[array[
         os.close(fd)
 
 
-def _paths(ids: Sequence[JobId], name: str) -> list[bytes]:
-    return list(map(str.encode, map(add, ids, itertools.repeat(f"/{name}"))))
+def _paths(directories: Sequence[str], name: str) -> list[bytes]:
+    paths = list(map(add, directories, itertools.repeat(f"/{name}")))
+    try:
+        return list(map(str.encode, paths))  # 0.03 us each, a sixth of what fsencode takes
+    except UnicodeEncodeError:
+        return list(map(os.fsencode, paths))
 
 
 def parse(raw: RawJobs) -> Batch:

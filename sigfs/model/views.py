@@ -6,7 +6,6 @@ are never touched. What a layout or a filter means is not known here: both are t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,8 @@ from typing import Final
 from configobj import ConfigObj
 
 from sigfs.errors import InvalidConfig, NoSuchView
-from sigfs.model import files
 from sigfs.model.config import Config, read_config
+from sigfs.model.configuring import editing
 
 DIRECTORY: Final = ".sigfs"
 FILE: Final = "config"
@@ -126,23 +125,6 @@ def _view(config: Config, name: str, values: object) -> NamedView:
 
 @contextmanager
 def _editing(root: str) -> Iterator[ConfigObj]:
-    """Give the configuration to change; it is written back at once or not at all, by one process at a time."""
     os.makedirs(os.path.join(root, DIRECTORY), mode=0o777, exist_ok=True)
-    fd = os.open(os.path.join(root, DIRECTORY), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        path = config_path(root)
-        lines = list(read_config(path).lines) if os.path.lexists(path) else []
-        while lines and not lines[-1]:
-            lines.pop()
-        config = ConfigObj(lines, interpolation=False)
+    with editing(config_path(root)) as config:
         yield config
-        try:
-            written = config.write()
-        except Exception as error:
-            raise InvalidConfig(f"{path}: a value cannot be written: {error}") from error
-        if ConfigObj(written, interpolation=False).dict() != config.dict():
-            raise InvalidConfig(f"{path}: a value cannot be written so that it is read again")
-        files.write_atomic(fd, FILE, "".join(f"{line}\n" for line in written).encode())
-    finally:
-        os.close(fd)
