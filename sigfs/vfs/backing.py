@@ -16,7 +16,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from sigfs.vfs.inodes import DiskDirectory, File, is_same
+from sigfs.vfs.nodes import DiskDirectory, File, is_same
 from sigfs.vfs.types import FsError, Inode
 
 if TYPE_CHECKING:

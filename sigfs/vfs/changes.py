@@ -26,7 +26,7 @@ from sigfs.tree import JobNode
 from sigfs.vfs import attributes, syscalls
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import strictly_as, thread_group, umask_of
-from sigfs.vfs.inodes import TreeDirectory
+from sigfs.vfs.nodes import TreeDirectory
 from sigfs.vfs.types import ROOT, FsError
 
 if TYPE_CHECKING:

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from inotify_simple import INotify, flags, parse_events
 
-from sigfs.vfs.inodes import DiskDirectory, File, TreeDirectory
+from sigfs.vfs.nodes import DiskDirectory, File, TreeDirectory
 from sigfs.vfs.types import FsError, Inode
 from sigfs.watch.inotify import SHARE_OF_WATCHES, max_user_watches
 
 if TYPE_CHECKING:
     from sigfs.vfs.backing import Backing
-    from sigfs.vfs.inodes import Inodes, Node
+    from sigfs.vfs.inodes import Inodes
+    from sigfs.vfs.nodes import Node
     from sigfs.vfs.types import Notifier
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from sigfs.vfs import freshness
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_reader
 from sigfs.vfs.files import OpenFiles
-from sigfs.vfs.inodes import DiskDirectory, File, TreeDirectory, VirtualFile
 from sigfs.vfs.listings import Listing, Listings
+from sigfs.vfs.nodes import DiskDirectory, File, TreeDirectory, VirtualFile
 from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from sigfs.vfs.disk import Disk
     from sigfs.vfs.freshness import Stamp
-    from sigfs.vfs.inodes import Directory
     from sigfs.vfs.listings import Kept
+    from sigfs.vfs.nodes import Directory
     from sigfs.vfs.statepoints import StatePointFiles
     from sigfs.vfs.types import Caller, DirEntry, FileHandle, Inode, ListingCache
     from sigfs.vfs.views import Views

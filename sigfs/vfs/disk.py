@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sigfs.vfs import freshness
 from sigfs.vfs.coherence import WORKSPACE
-from sigfs.vfs.inodes import DiskDirectory, File
+from sigfs.vfs.nodes import DiskDirectory, File
 from sigfs.vfs.types import Attrs, FsError, Inode
 
 if TYPE_CHECKING:

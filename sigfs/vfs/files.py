@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from sigfs.vfs import freshness, syscalls
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_ordinary_writer
-from sigfs.vfs.inodes import File, VirtualFile
 from sigfs.vfs.locks import Locks
+from sigfs.vfs.nodes import File, VirtualFile
 from sigfs.vfs.types import DataCache, FileHandle, FsError
 
 if TYPE_CHECKING:

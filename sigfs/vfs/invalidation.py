@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import QueryTooCostly
 from sigfs.tree import PROJECT, TOP, Facts, JobNode, KeyNode, QueryNode, SpecialNode, renames
-from sigfs.vfs.inodes import DiskDirectory, TreeDirectory
+from sigfs.vfs.nodes import DiskDirectory, TreeDirectory
 from sigfs.vfs.types import ROOT
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sigfs.model.types import JobId, Record
     from sigfs.query.expr import Expr, Field
     from sigfs.tree import Branch, Tree, View, VirtualNode
-    from sigfs.vfs.inodes import Directory, Inodes
+    from sigfs.vfs.inodes import Inodes
+    from sigfs.vfs.nodes import Directory
     from sigfs.vfs.types import Inode
 
 _SLICE: Final = 256

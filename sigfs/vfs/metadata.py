@@ -17,11 +17,11 @@ from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.directories import OpenDirectories
 from sigfs.vfs.disk import name_of
-from sigfs.vfs.inodes import DiskDirectory, File, TreeDirectory, VirtualFile
+from sigfs.vfs.nodes import DiskDirectory, File, TreeDirectory, VirtualFile
 from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:
-    from sigfs.vfs.inodes import Node
+    from sigfs.vfs.nodes import Node
     from sigfs.vfs.types import Attrs, Caller, FileHandle, Inode, SetAttr
 
 _OURS: Final = "user.sigfs."

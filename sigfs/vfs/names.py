@@ -14,13 +14,13 @@ from sigfs.model.workspace import STATEPOINT_FILE
 from sigfs.vfs import attributes, syscalls
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_caller, as_reader
-from sigfs.vfs.inodes import DiskDirectory, File, TreeDirectory
 from sigfs.vfs.metadata import Metadata
+from sigfs.vfs.nodes import DiskDirectory, File, TreeDirectory
 from sigfs.vfs.types import Attrs, Caller, FsError
 from sigfs.vfs.views import TREE_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from sigfs.vfs.inodes import Directory
+    from sigfs.vfs.nodes import Directory
     from sigfs.vfs.types import Inode
 
 

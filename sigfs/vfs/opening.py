@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from sigfs.vfs import attributes
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_caller, as_reader
-from sigfs.vfs.inodes import DiskDirectory, File, VirtualFile
 from sigfs.vfs.names import Names
+from sigfs.vfs.nodes import DiskDirectory, File, VirtualFile
 from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from sigfs.query import format_text
 from sigfs.vfs.backing import Backing
 from sigfs.vfs.coherence import Coherence
 from sigfs.vfs.disk import Disk
-from sigfs.vfs.inodes import File, Inodes
+from sigfs.vfs.inodes import Inodes
+from sigfs.vfs.nodes import File
 from sigfs.vfs.opening import Opening
 from sigfs.vfs.statepoints import StatePointFiles
 from sigfs.vfs.views import Views

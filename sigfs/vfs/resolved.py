@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sigfs.tree import Branch
     from sigfs.tree.nodes import Node, VirtualNode
-    from sigfs.vfs.inodes import TreeDirectory
+    from sigfs.vfs.nodes import TreeDirectory
 
     Answer: TypeAlias = tuple[Node, Branch]
 

@@ -24,7 +24,7 @@ from sigfs.model.reading import STATEPOINT_FILE
 from sigfs.model.statepoint import load_json, statepoint_id
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_caller, thread_group
-from sigfs.vfs.inodes import DiskDirectory, File
+from sigfs.vfs.nodes import DiskDirectory, File
 from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:

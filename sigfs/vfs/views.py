@@ -25,9 +25,9 @@ from sigfs.vfs import attributes
 from sigfs.vfs.absent import Absent
 from sigfs.vfs.changes import Changes
 from sigfs.vfs.coherence import WORKSPACE
-from sigfs.vfs.inodes import DiskDirectory, TreeDirectory, VirtualFile, tree_ino
 from sigfs.vfs.invalidation import Invalidation
 from sigfs.vfs.listings import Listing
+from sigfs.vfs.nodes import DiskDirectory, TreeDirectory, VirtualFile, tree_ino
 from sigfs.vfs.recent import Recent
 from sigfs.vfs.resolved import Resolved
 from sigfs.vfs.types import ROOT, Attrs, FsError, Inode

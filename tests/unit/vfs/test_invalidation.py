@@ -19,7 +19,7 @@ from sigfs.model.workspace import Workspace
 from sigfs.query import EVERYTHING, holds, parse
 from sigfs.query.expr import Expr
 from sigfs.tree import LAYOUTS, JobNode, Layout, Node, QueryNode, SpecialNode, Tree, View
-from sigfs.vfs.inodes import Directory, TreeDirectory
+from sigfs.vfs.nodes import Directory, TreeDirectory
 from sigfs.vfs.operations import Operations
 from sigfs.vfs.types import ROOT, Caller, Inode
 

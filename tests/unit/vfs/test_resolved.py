@@ -5,7 +5,7 @@ from __future__ import annotations
 from sigfs.model.types import JobId
 from sigfs.tree import JobNode, Tree
 from sigfs.vfs import resolved
-from sigfs.vfs.inodes import TreeDirectory
+from sigfs.vfs.nodes import TreeDirectory
 from sigfs.vfs.resolved import Resolved
 from sigfs.vfs.types import ROOT
 from tests.unit.vfs.conftest import World
