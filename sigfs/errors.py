@@ -52,6 +52,10 @@ class JobNotEmpty(SigfsError, OSError):
     """A job cannot be removed because its directory holds more than metadata. Its errno is ENOTEMPTY."""
 
 
+class InvalidDocument(SigfsError, ValueError):
+    """A document file holds no JSON mapping, or a document cannot be written as one. The message names the file."""
+
+
 class DocumentChanged(SigfsError, RuntimeError):
     """A program that takes no lock has changed a document while it was being edited; nothing of the edit is written."""
 

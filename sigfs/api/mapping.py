@@ -348,7 +348,11 @@ class LiveList(_Live, MutableSequence[Any]):
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """Sort as `list.sort`, by plain values, in one edit."""
-        self._change(list, lambda node: cast("list[Any]", node).sort(key=key, reverse=reverse))
+
+        def change(node: list[Any]) -> None:
+            node[:] = sorted(node, key=key, reverse=reverse)  # as it was if *key* raises
+
+        self._change(list, change)
 
     def _items(self, values: Iterable[Any]) -> list[Json]:
         return [self._plain(value, "-") for value in _still(values)]

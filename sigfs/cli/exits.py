@@ -9,7 +9,7 @@ from sigfs.errors import (
     AmbiguousId,
     BadTemplate,
     FuseUnavailable,
-    InvalidStatePoint,
+    InvalidValue,
     MountBusy,
     MountPointError,
     NoSuchJob,
@@ -38,7 +38,7 @@ class Exit(IntEnum):
 TABLE: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (QuerySyntaxError, Exit.USAGE),
     (BadTemplate, Exit.USAGE),
-    (InvalidStatePoint, Exit.USAGE),
+    (InvalidValue, Exit.USAGE),
     (ProjectError, Exit.PROJECT),
     (NoSuchJob, Exit.JOB),
     (AmbiguousId, Exit.JOB),

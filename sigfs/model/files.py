@@ -114,24 +114,52 @@ def read_at(dir_fd: int, name: str) -> bytes:
 
 def read_stamped(dir_fd: int, name: str) -> tuple[bytes, int]:
     """As `read_at`, with the file's stamp (see `sigfs.model.types.Stamp`), which is taken before the content."""
-    fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
+    fd = open_regular(dir_fd, name)
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            # A fifo, socket, terminal or endless device: not read from, so that nothing in it is lost.
-            code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
-            raise OSError(code, os.strerror(code), name)
-        chunks: list[bytes] = []
-        size = 0
-        while size <= MAX_FILE_BYTES:
-            data = os.read(fd, max(_QUICK_BYTES, min(status.st_size, MAX_FILE_BYTES) - size + 1))
-            if not data:
-                return b"".join(chunks), stamp_of(status)
-            chunks.append(data)
-            size += len(data)
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
+        return read_whole(fd, status.st_size, name), stamp_of(status)
     finally:
         os.close(fd)
+
+
+def open_regular(dir_fd: int, name: str) -> int:
+    """A new descriptor, for reading, of the regular file *name* in directory *dir_fd*; the caller closes it.
+
+    Raises:
+        OSError: ELOOP for a symbolic link, EISDIR for a directory, ENXIO or EINVAL for anything else that is no
+            regular file, and whatever open says.
+    """
+    fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            # A fifo, socket, terminal or endless device: not read from, so that nothing in it is lost.
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(code, os.strerror(code), name)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_whole(fd: int, size_bytes: int, name: str) -> bytes:
+    """Read from *fd* to the end.
+
+    Args:
+        size_bytes: how much there probably is.
+        name: for the error message.
+    Raises:
+        OSError: EFBIG over `MAX_FILE_BYTES`, and whatever read says.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while size <= MAX_FILE_BYTES:
+        data = os.read(fd, max(_QUICK_BYTES, min(size_bytes, MAX_FILE_BYTES) - size + 1))
+        if not data:
+            return b"".join(chunks)
+        chunks.append(data)
+        size += len(data)
+    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
 
 
 def stamp_of(status: os.stat_result, now_s: float | None = None) -> int:
