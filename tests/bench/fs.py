@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import traceback
@@ -25,7 +24,7 @@ from tests.bench import fs_work, harness
 from tests.bench.fs_mounts import Stage, User, stage
 from tests.bench.fs_work import AS_USER, AT_ONCE, Bench, Work
 from tests.bench.harness import OURS, ROOT, Aim, Measure
-from tests.bench.live import _PREPARE, _user
+from tests.support.users import ordinary_user
 
 PAGE = os.path.join(ROOT, "docs", "performance.md")
 _PROCESSES = 8
@@ -133,25 +132,11 @@ def _run(results: str, name: str, arguments: argparse.Namespace) -> None:
 
 def _run_as_user(stack: contextlib.ExitStack, path: str, options: list[str]) -> None:
     """Run a part in a mount namespace where an ordinary user may mount, and may read Python and this repository."""
-    base, uid, gid = stack.enter_context(_user())
-    interpreter = os.path.relpath(os.path.realpath(sys.executable), os.path.realpath(sys.base_prefix))
-    device = os.stat("/dev/fuse").st_rdev
-    command = [
-        "unshare", "--mount", "--propagation", "slave", "sh", "-ec", _PREPARE, "sh", base,
-        os.path.realpath(sys.base_prefix), sysconfig.get_path("purelib"),
-        str(os.major(device)), str(os.minor(device)),
-        f"{base}/python/{interpreter}", "-m", "tests.bench.fs", *options, "--uid", str(uid), "--gid", str(gid),
-    ]  # fmt: skip
-    environment = {
-        "HOME": f"{base}/home",
-        "TMPDIR": f"{base}/home",
-        "XDG_RUNTIME_DIR": f"{base}/home/run",
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": f"{base}/packages",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LANG": "C.UTF-8",
-    }
-    subprocess.run(command, cwd=f"{base}/repository", env=environment)
+    user = stack.enter_context(ordinary_user())
+    command = user.in_namespace(
+        user.python, "-m", "tests.bench.fs", *options, "--uid", str(user.uid), "--gid", str(user.gid)
+    )
+    subprocess.run(command, cwd=user.repository, env=user.environment)
 
 
 def _run_here(arguments: argparse.Namespace) -> int:

@@ -9,14 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -25,23 +21,12 @@ from hashlib import md5
 from tests.bench import data
 from tests.bench.harness import OURS, ROOT, Aim, Context, Measure, python
 from tests.support.server import Server
+from tests.support.users import ordinary_user
 
 _PATIENCE_S = 30.0
 _POLL_S = 0.0003
 _STORM = 10_000
 _HELD = 17_000  # more events than max_queued_events, by default 16384
-
-# As tests/conformance/test_ordinary_user.py: $1 is the user's directory, $2 to $5 Python, its packages and the
-# numbers of /dev/fuse, then the command.
-_PREPARE = """
-mount --bind "$2" "$1/python"
-mount --bind "$3" "$1/packages"
-mount -t tmpfs -o mode=755 none "$1/dev"
-mknod -m 666 "$1/dev/fuse" c "$4" "$5"
-mount --bind "$1/dev/fuse" /dev/fuse
-shift 5
-exec "$@"
-"""
 
 
 def as_root(context: Context, jobs: int) -> Iterator[Measure]:
@@ -56,27 +41,11 @@ def as_root(context: Context, jobs: int) -> Iterator[Measure]:
 def as_user(context: Context, jobs: int) -> Iterator[Measure]:
     if os.geteuid() != 0:
         raise RuntimeError("only root can make a user")
-    with _user() as (base, uid, gid):
-        interpreter = os.path.relpath(os.path.realpath(sys.executable), os.path.realpath(sys.base_prefix))
-        device = os.stat("/dev/fuse").st_rdev
-        command = [
-            "unshare", "--mount", "--propagation", "slave", "sh", "-ec", _PREPARE, "sh", base,
-            os.path.realpath(sys.base_prefix), sysconfig.get_path("purelib"),
-            str(os.major(device)), str(os.minor(device)),
-            "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups",
-            f"{base}/python/{interpreter}", "-m", "tests.bench.live",
-            f"{base}/home", str(jobs), "user", str(int(context.quick)),
-        ]  # fmt: skip
-        environment = {
-            "HOME": f"{base}/home",
-            "TMPDIR": f"{base}/home",
-            "XDG_RUNTIME_DIR": f"{base}/home/run",
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{base}/packages",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "LANG": "C.UTF-8",
-        }
-        done = subprocess.run(command, cwd=f"{base}/repository", env=environment, stdout=subprocess.PIPE, text=True)
+    with ordinary_user() as user:
+        command = user.as_user(
+            user.python, "-m", "tests.bench.live", user.home, str(jobs), "user", str(int(context.quick))
+        )
+        done = subprocess.run(command, cwd=user.repository, env=user.environment, stdout=subprocess.PIPE, text=True)
     yield from _measures(done)
 
 
@@ -88,29 +57,6 @@ def _measures(done: subprocess.CompletedProcess[str]) -> Iterator[Measure]:
         yield Measure(**kept, aims=aims)
     if done.returncode:
         raise RuntimeError(f"the process that measures ended with status {done.returncode}; see its last words above")
-
-
-@contextlib.contextmanager
-def _user() -> Iterator[tuple[str, int, int]]:
-    """Make a user with a copy of this repository; both are removed."""
-    with contextlib.ExitStack() as stack:
-        base = tempfile.mkdtemp(prefix="sigfs-user-")
-        stack.callback(shutil.rmtree, base, ignore_errors=True)
-        os.chmod(base, 0o755)
-        name = f"sigfs-{secrets.token_hex(4)}"
-        subprocess.run(["useradd", "--no-create-home", "--home-dir", f"{base}/home", name], check=True)
-        stack.callback(subprocess.run, ["userdel", name], check=True)
-        entry = pwd.getpwnam(name)
-        ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
-        for package in ("sigfs", "tests"):
-            shutil.copytree(os.path.join(ROOT, package), os.path.join(base, "repository", package), ignore=ignored)
-        subprocess.run(["chmod", "-R", "a+rX", os.path.join(base, "repository")], check=True)
-        for directory in ("home", "home/run"):  # the second as XDG_RUNTIME_DIR
-            os.mkdir(os.path.join(base, directory), 0o700)
-            os.chown(os.path.join(base, directory), entry.pw_uid, entry.pw_gid)
-        for directory in ("python", "packages", "dev"):
-            os.mkdir(os.path.join(base, directory))
-        yield base, entry.pw_uid, entry.pw_gid
 
 
 class _Below:

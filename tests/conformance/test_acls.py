@@ -6,34 +6,18 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.drivers import Place, umask
 from tests.support.limits import needs
 from tests.support.outcome import unavailable
+from tests.support.users import ALICE, BOB, GROUP, acting_as
 
 MOUNT_OPTIONS = ("allow_other",) if os.geteuid() == 0 else ()
 
-ALICE, BOB, GROUP = 4001, 4002, 4321
-
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
-
-
-@contextmanager
-def acting_as(uid: int, *groups: int) -> Iterator[None]:
-    before = os.getgroups()
-    os.setgroups(groups)
-    os.setegid(uid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(before)
 
 
 def setfacl(*arguments: str) -> None:

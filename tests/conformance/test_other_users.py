@@ -16,35 +16,21 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from tests.support.drivers import Place
 from tests.support.limits import needs
 from tests.support.outcome import unavailable
+from tests.support.users import ALICE, BOB, GROUP, acting_as
 
 MOUNT_OPTIONS = ("allow_other",) if os.geteuid() == 0 else ()
 
-ALICE, BOB, GROUP = 4001, 4002, 4321
 EXCHANGE = 2
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
-
-
-@contextmanager
-def acting_as(uid: int, *groups: int) -> Iterator[None]:
-    before = os.getgroups()
-    os.setgroups(groups)
-    os.setegid(uid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(before)
 
 
 def make(path: str, owner: int, mode: int, data: bytes = b"data") -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.projects import add_job, job_id, make_project
 from tests.support.server import Server
+from tests.support.users import ALICE, BOB
 from tests.support.wait import wait_until
 
 NOT_ON = ("plain", "direct")
-ALICE, BOB = 4001, 4002
 STATEPOINT = "signac_statepoint.json"
 
 pytestmark = [pytest.mark.fuse, pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")]
