@@ -192,7 +192,8 @@ class Backing:
         if node.job is None:
             return False
         with contextlib.suppress(FileNotFoundError):
-            return stat.S_ISDIR(os.stat(node.job, dir_fd=self.workspace().fd, follow_symlinks=False).st_mode)
+            workspace = self.workspace()
+            return stat.S_ISDIR(os.stat(node.job, dir_fd=workspace.fd, follow_symlinks=False).st_mode)
         return False
 
     def find(self, node: File, besides: tuple[Inode, str] | None = None) -> os.stat_result | None:

@@ -301,7 +301,8 @@ class Changes:
         if not isinstance(node, JobNode):
             return False
         with contextlib.suppress(FileNotFoundError):
-            os.stat(node.id, dir_fd=self._backing.workspace().fd, follow_symlinks=False)
+            workspace = self._backing.workspace()
+            os.stat(node.id, dir_fd=workspace.fd, follow_symlinks=False)
             return False
         return True
 

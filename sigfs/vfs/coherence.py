@@ -314,22 +314,23 @@ class Coherence:
         self._tell(stale)
 
     def _take(self, watched: _Watched, mask: int, name: str, stale: _Stale) -> None:
-        watched.events += 1
-        if WORKSPACE in watched.nodes:
-            self._take_workspace(watched, mask, name, stale)
+        is_workspace = WORKSPACE in watched.nodes
+        # At once: of two who look the name up, one is told of the event, and the other's answer comes after it.
+        with self._names_lock:
+            is_forgotten = mask & _GONE and not is_workspace
+            known = watched.names.pop(name, ()) if is_forgotten else watched.names.get(name, ())
+            watched.events += 1
+        if is_workspace:
+            self._take_workspace(known, mask, name, stale)
         elif not name:
             stale.inodes.update(dict.fromkeys(watched.nodes))
         else:
-            known = watched.names.get(name, ())
             if mask & _COME_OR_GONE:
                 stale.inodes.update(dict.fromkeys(watched.nodes))
                 stale.entries.update(dict.fromkeys((node, name) for node in watched.nodes))
                 stale.attributes.update(dict.fromkeys(known))  # links, time of change
                 if mask & flags.ISDIR:
                     stale.directories.update(dict.fromkeys(known))
-                if mask & _GONE:
-                    with self._names_lock:
-                        watched.names.pop(name, None)
             elif mask & _DATA:
                 stale.inodes.update(dict.fromkeys(known))
             else:
@@ -339,11 +340,11 @@ class Coherence:
                 self._by_node.pop(node, None)
             self._by_watch.pop(watched.watch, None)
 
-    def _take_workspace(self, watched: _Watched, mask: int, name: str, stale: _Stale) -> None:
+    def _take_workspace(self, known: tuple[Inode, ...], mask: int, name: str, stale: _Stale) -> None:
         if not name:
             stale.attributes.update(dict.fromkeys(self._inodes.of_kind(TreeDirectory)))
         elif mask & _COME_OR_GONE:
-            for inode in watched.names.get(name, ()):
+            for inode in known:
                 node = self._node(inode)
                 if isinstance(node, DiskDirectory):
                     stale.entries[node.parent, node.name] = None
@@ -351,6 +352,9 @@ class Coherence:
 
     def _everything(self) -> _Stale:
         stale = _Stale()
+        with self._lock:  # before looking: of a node that comes later the answer is not believed then
+            for watched in self._by_watch.values():
+                watched.events += 1
         for inode in (*self._inodes.of_kind(DiskDirectory), *self._inodes.of_kind(File)):
             node = self._node(inode)
             if isinstance(node, DiskDirectory):
@@ -360,9 +364,6 @@ class Coherence:
                 stale.entries.update(dict.fromkeys(list(node.locations)))
             stale.inodes[inode] = None
         stale.attributes.update(dict.fromkeys(self._inodes.of_kind(TreeDirectory)))
-        with self._lock:
-            for watched in self._by_watch.values():
-                watched.events += 1
         return stale
 
     def _node(self, inode: Inode) -> Node | None:

@@ -7,6 +7,7 @@ number of threads; a file that is released while a call is under way stays open 
 from __future__ import annotations
 
 import errno
+import fcntl
 import itertools
 import os
 import stat
@@ -235,7 +236,11 @@ class OpenFiles:
             Whether it was done: False if somebody else, here or below, holds a lock that is in the way.
         """
         file = self._file(handle)
-        return self._locks.set(file.node.inode, handle, file.descriptor, owner, lock)
+        try:
+            return self._locks.set(file.node.inode, handle, file.descriptor, owner, lock)
+        finally:
+            if handle not in self._files:  # released meanwhile, as who wanted the lock was killed: nobody will end it
+                self._locks.released(handle, file.descriptor)
 
     def may_wait(self, request: int, handle: FileHandle, owner: LockOwner, lock: RecordLock) -> bool:
         """Note that *request* (a number of the transport's) waits for *lock*, until ``waited``.
@@ -262,7 +267,12 @@ class OpenFiles:
         Returns:
             Whether it was done: False if somebody else, here or below, holds a lock that is in the way.
         """
-        return self._locks.flock(handle, self._file(handle).descriptor, kind)
+        file = self._file(handle)
+        try:
+            return self._locks.flock(handle, file.descriptor, kind)
+        finally:
+            if handle not in self._files:  # as in ``set_lock``
+                self._locks.flock(handle, file.descriptor, fcntl.F_UNLCK)
 
     def fsync(self, handle: FileHandle, datasync: bool) -> None:
         """Bring the file to stable storage; *datasync*: without attributes that are not needed to read it."""

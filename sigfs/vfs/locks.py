@@ -144,7 +144,8 @@ class Locks:
 
     def waited(self, request: int) -> None:
         """Take back what ``may_wait`` has noted, if it has."""
-        self._wishes.pop(request, None)
+        with self._lock:
+            self._wishes.pop(request, None)
 
     def _leads_back(self, owner: LockOwner, key: _Key, lock: RecordLock) -> bool:
         todo, seen = [(key, lock)], set[LockOwner]()

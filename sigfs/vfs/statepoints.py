@@ -11,6 +11,7 @@ there. So to the process that made the job the file does not exist until it crea
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -132,9 +133,10 @@ class StatePointFiles:
         if self._made:
             for parent, name in list(node.locations):
                 if name == STATEPOINT_FILE:
-                    directory = self._inodes.get(parent)
-                    if isinstance(directory, DiskDirectory) and self._made_at(directory) is not None:
-                        return directory
+                    with contextlib.suppress(FsError):  # forgotten a moment ago by another thread
+                        directory = self._inodes.get(parent)
+                        if isinstance(directory, DiskDirectory) and self._made_at(directory) is not None:
+                            return directory
         return None
 
     def _made_at(self, node: DiskDirectory) -> _Made | None:
@@ -177,6 +179,7 @@ class StatePointFiles:
             late = [each for each in self._scratches.values() if each.waits and each.since_s < late_s]
             for each in late:
                 del self._scratches[each.node.inode]
+                each.waits = False
         for each in late:
             self._inodes.forget(each.node.inode, 1)
         self._scratch(parent, bool(flags & os.O_TRUNC), 0o600, caller, waits=True)

@@ -157,8 +157,10 @@ def test_no_job_is_lost_or_half(tmp_path: Path, transport: str, workers: list[st
     server.may_say = "refused: "
     server.start()
     try:
-        processes = {start(worker, server, number): worker for number, worker in enumerate(workers)}
-        said = {worker: process.communicate(timeout=120)[0] for process, worker in processes.items()}
+        processes = [start(worker, server, number) for number, worker in enumerate(workers)]
+        said = [
+            (worker, process.communicate(timeout=120)[0]) for worker, process in zip(workers, processes, strict=True)
+        ]
         assert [process.returncode for process in processes] == [0] * len(processes), said
         for number, worker in enumerate(workers):
             if worker == "maker":

@@ -123,7 +123,8 @@ class Crew:
 
     def workers(self) -> list[Worker]:
         """Give all, on duty or not."""
-        return [*self.stuck, *self._leaving, *self.on_duty]
+        with self._lock:  # one who is taken off duty meanwhile is in one of the lists
+            return [*self.stuck, *self._leaving, *self.on_duty]
 
     def join(self, timeout_s: float) -> bool:
         """Wait for all threads to end; False if one did not in time."""

@@ -18,6 +18,7 @@ from sigfs.model.types import Change
 from sigfs.model.workspace import Workspace
 from sigfs.tree import Tree
 from sigfs.vfs import changes
+from sigfs.vfs.inodes import DiskDirectory, File
 from sigfs.vfs.operations import Operations
 from sigfs.vfs.types import ROOT, Attrs, Caller, FsError, Inode
 from tests.unit.vfs.conftest import RecordingNotifier
@@ -234,6 +235,49 @@ def test_what_nobody_opens_is_let_go(view: View, monkeypatch: pytest.MonkeyPatch
     assert view.operations.statistics()["inodes"] == before + 1
     handle = view.operations.open(view.at(f"a/1/b/3/{STATEPOINT}"), os.O_WRONLY, view.me)
     view.operations.release(handle)
+
+
+def test_what_is_let_go_while_somebody_opens_it_is_given_back_once(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    statepoints = view.operations._statepoints
+    view.mkdir("a/1/b/3")
+    view.names("a/1/b/3")
+    job, real = view.at("a/1/b/3"), view.at(f"a/1/b/3/{STATEPOINT}")
+    assert failure(view.operations.open, real, os.O_WRONLY, view.me) == errno.ESTALE
+    scratch = view.operations._inodes.get(view.at(f"a/1/b/3/{STATEPOINT}"))
+    assert isinstance(scratch, File)
+    assert scratch.inode != real
+    monkeypatch.setattr("sigfs.vfs.statepoints._WAITING_S", -1.0)
+    lock = statepoints._lock
+
+    class Overtaken:
+        def __enter__(self) -> None:
+            statepoints._lock = lock
+            directory = view.operations._inodes.get(job)
+            assert isinstance(directory, DiskDirectory)
+            statepoints.await_opening(directory, os.O_WRONLY, view.me)
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    statepoints._lock = Overtaken()  # type: ignore[assignment]
+    statepoints.opened(scratch)
+    assert scratch.lookups == 1
+    handle = view.operations.open(view.at(f"a/1/b/3/{STATEPOINT}"), os.O_WRONLY, view.me)
+    view.operations.release(handle)
+
+
+def test_a_state_point_file_may_have_been_in_a_directory_that_has_just_been_forgotten(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view.mkdir("a/1/b/3")
+    view.names("a/1/b/3")
+    file = view.operations._inodes.get(view.at(f"a/1/b/3/{STATEPOINT}"))
+    assert isinstance(file, File)
+    monkeypatch.setattr(file, "locations", {(Inode(999_999), STATEPOINT): None, **file.locations})
+    found = view.operations._statepoints.job_of(file)
+    assert found is not None
+    assert found.inode == view.at("a/1/b/3")
 
 
 def test_a_read_only_view_is_not_changed(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from inotify_simple import Event
 
 from sigfs.vfs import coherence as coherence_module
 from sigfs.vfs.coherence import WORKSPACE, Coherence
+from sigfs.vfs.inodes import File
 from sigfs.vfs.types import ROOT, Inode
 from tests.support.wait import wait_until
 from tests.unit.vfs.conftest import World
@@ -239,3 +241,75 @@ def test_another_directory_in_the_workspace_s_place_is_watched_in_its_turn(follo
     os.chmod(world.workspace, 0o700)
     following.wait_told(ROOT)
     assert following.coherence.watches(WORKSPACE)
+
+
+class _Overtaken(dict):
+    """Names that lead somewhere; while the thread that takes events asks for one, *meanwhile* happens in another."""
+
+    def __init__(self, names: dict, meanwhile: Callable[[], None]) -> None:
+        super().__init__(names)
+        self.others = [threading.Thread(target=meanwhile)]
+        self.begun = threading.Event()
+
+    def _let_by(self) -> None:
+        if threading.current_thread().name == "sigfs-coherence" and not self.begun.is_set():
+            self.others[0].start()
+            self.begun.set()
+            self.others[0].join(0.2)  # may have to wait for us
+
+    def get(self, *arguments):
+        self._let_by()
+        return super().get(*arguments)
+
+    def pop(self, *arguments):
+        self._let_by()
+        return super().pop(*arguments)
+
+
+def test_what_is_looked_up_while_the_end_of_its_predecessor_is_heard_of_is_followed(following):
+    world, coherence, found = following.world, following.coherence, []
+    os.mknod(world.below(1, "f"))
+    world.find("foo/1/f")
+    job = world.job(1)
+    watched = coherence._by_node[job]
+    names = watched.names = _Overtaken(watched.names, lambda: found.append(world.at("foo/1/f")))
+    with coherence._lock:  # both events at once
+        os.rename(world.below(1, "f"), world.below(2, "old"))
+        os.mknod(world.below(1, "f"))
+    wait_until(names.begun.is_set)
+    names.others[0].join()
+    os.mknod(world.below(1, "last"))
+    wait_until(lambda: (job, "last") in world.notifier.entries)
+    following.forget_told()
+    with open(world.below(1, "f"), "ab") as below:
+        below.write(b"x")
+    following.wait_told(found[0])
+
+
+def test_what_is_looked_up_while_everything_is_told_is_not_believed(following, monkeypatch):
+    world, answers = following.world, []
+    os.mknod(world.below(1, "f"))
+    world.job(1)
+    entered, of_kind = world.operations._disk.entered, world.operations._inodes.of_kind
+    looked, listed = threading.Event(), threading.Event()
+
+    def overtaken(parent, name, found):
+        looked.set()
+        assert listed.wait(60)
+        return entered(parent, name, found)
+
+    def list_and_let_by(kind):
+        found = of_kind(kind)
+        if kind is File:
+            listed.set()
+            looker.join()
+        return found
+
+    monkeypatch.setattr(world.operations._disk, "entered", overtaken)
+    monkeypatch.setattr(world.operations._inodes, "of_kind", list_and_let_by)
+    looker = threading.Thread(target=lambda: answers.append(world.find("foo/1/f")))
+    looker.start()
+    assert looked.wait(60)
+    stale = following.coherence._everything()
+    assert answers[0].inode not in stale.inodes
+    assert answers[0][2:] == (1.0, 1.0)

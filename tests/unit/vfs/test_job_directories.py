@@ -7,6 +7,7 @@ import stat
 
 import pytest
 
+from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE
 from sigfs.vfs.types import Caller, SetAttr
 
@@ -360,3 +361,17 @@ def test_a_read_only_mount_reads_everything_and_changes_nothing(make_world, fail
     ):
         assert failure(call, *arguments) == errno.EROFS, call
     assert os.listdir(world.below(1)) == ["file"]
+
+
+def test_the_workspace_may_be_replaced_while_it_is_asked_about_a_job(world, failure, monkeypatch):
+    inode, above = world.job(1), world.at("foo")
+    world.names(inode)  # so that its number is not given again
+    world.remove(1)
+    world.add(1)
+
+    def only_ours():
+        return Descriptor(os.open(world.workspace, os.O_PATH))
+
+    monkeypatch.setattr(world.operations._backing, "workspace", only_ours)
+    assert failure(world.operations.getattr, inode) == errno.ESTALE
+    assert failure(world.operations.mkdir, above, "1", 0o777, world.caller) == errno.EEXIST

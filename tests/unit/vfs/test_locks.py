@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import threading
 
 import pytest
 
@@ -222,3 +223,56 @@ def test_a_leased_file_is_not_waited_for_unless_wanted(world, kind):
         os.close(lease)
         signal.signal(signal.SIGIO, before)
     world.operations.release(world.operations.open(inode, os.O_RDWR, world.caller, wait=False))
+
+
+@pytest.mark.parametrize("how", ["record", "flock"])
+def test_a_lock_that_comes_after_the_release_of_its_handle_is_given_up(world, opener, monkeypatch, how):
+    ops, first, second = world.operations, opener(), opener()
+    kept = os.dup(ops._files[first].descriptor.fd)  # as the kernel does for passthrough
+    fcntl_below, flock_below = fcntl.fcntl, fcntl.flock
+
+    def release_once():
+        if first in ops._files:  # the kernel does so as soon as who waits for the lock has been killed
+            ops.release(first)
+
+    def overtaken(below):
+        def call(fd, *arguments):
+            release_once()
+            return below(fd, *arguments)
+
+        return call
+
+    monkeypatch.setattr(fcntl, "fcntl", overtaken(fcntl_below))
+    monkeypatch.setattr(fcntl, "flock", overtaken(flock_below))
+    if how == "record":
+        ops.set_lock(first, ME, WRITE)
+    else:
+        ops.flock(first, fcntl.F_WRLCK)
+    assert first not in ops._files
+    assert ops.statistics()["locks"] == 0
+    world.check()
+    assert ops.set_lock(second, OTHER, WRITE) if how == "record" else ops.flock(second, fcntl.F_WRLCK)
+    os.close(kept)
+
+
+def test_who_gives_up_waiting_does_not_disturb_the_search_for_deadlocks(world, opener):
+    ops, handle, threads = world.operations, opener(), []
+
+    class Wishes(dict):
+        def values(self):
+            for wish in super().values():
+                if not threads:
+                    threads.append(threading.Thread(target=ops.waited, args=(7,)))
+                    threads[0].start()
+                    threads[0].join(0.2)  # has to wait for us
+                yield wish
+
+    ops.set_lock(handle, OTHER, WRITE)
+    for request in (7, 8):
+        assert ops.may_wait(request, handle, LockOwner(request), WRITE)
+    ops._locks._wishes = Wishes(ops._locks._wishes)
+    assert ops.may_wait(9, handle, ME, WRITE)
+    threads[0].join()
+    for request in (8, 9):
+        ops.waited(request)
+    assert not ops._locks._wishes
