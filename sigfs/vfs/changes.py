@@ -136,7 +136,8 @@ class Changes:
             self._recent = {job: time_s for job, time_s in self._recent.items() if now_s - time_s < _RECENT_S}
         if not self._recent:
             return list(changes)
-        return [self._again(change) if change.id in self._recent else change for change in changes]
+        again = (self._again(change) if change.id in self._recent else change for change in changes)
+        return [change for change in again if change is not None]
 
     # Changing
 
@@ -286,14 +287,18 @@ class Changes:
         now_s = time.monotonic()
         for job in jobs:
             self._recent[job] = now_s
-        self._tell([self._again(Change(job, None)) for job in jobs])
+        again = map(self._again, [Change(job, None) for job in jobs])
+        self._tell([change for change in again if change is not None])
 
-    def _again(self, change: Change) -> Change:
+    def _again(self, change: Change) -> Change | None:
+        """Say of a job what the disk does now; None if it is without its state point and so stays what it was."""
         try:
             return Change(change.id, self._workspace.read(change.id, documents=True))
         except NoSuchJob:
             return Change(change.id, None)
-        except (PendingJob, OSError):
+        except PendingJob:
+            return None if change.record is None else change
+        except OSError:
             return change
 
     def _is_gone(self, node: object) -> bool:

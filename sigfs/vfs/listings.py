@@ -60,8 +60,8 @@ class Listing:
     def _at(self, position: int) -> Entry | None:
         read = self._read
         if position >= len(read):
-            with self._lock:
-                read += itertools.islice(self._rest, position + 1 - len(read))
+            with self._lock:  # another reader may have come that far meanwhile, or farther
+                read += itertools.islice(self._rest, max(0, position + 1 - len(read)))
         return read[position] if position < len(read) else None
 
 

@@ -280,6 +280,16 @@ def test_a_state_point_file_may_have_been_in_a_directory_that_has_just_been_forg
     assert found.inode == view.at("a/1/b/3")
 
 
+def test_a_job_that_is_being_removed_stays_until_its_directory_is_gone(view: View) -> None:
+    view.mkdir("a/1/b/3")
+    job = statepoint_id({"a": 1, "b": 3})
+    os.unlink(os.path.join(view.workspace.path, job, STATEPOINT))
+    view.operations.apply([Change(job, None)])  # as who hears late of its making finds it: without state point
+    assert view.find("a/1/b/3") is not None
+    view.rmdir("a/1/b/3")
+    assert view.find("a/1/b/3") is None
+
+
 def test_a_read_only_view_is_not_changed(tmp_path: Path) -> None:
     view = View(tmp_path, read_only=True)
     for call in (lambda: view.mkdir("a/3"), lambda: view.rmdir("a/1/b/1"), lambda: view.rename("a/1/b/1", "a/1/b/9")):

@@ -189,3 +189,20 @@ def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
     world.age_ns = 0
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + world.age_ns)
+
+
+def test_a_reader_whom_another_overtakes_lists_the_same():
+    listing = Listing(map(str, range(5)))
+    lock = listing._lock
+
+    class Overtaken:
+        def __enter__(self) -> None:
+            listing._lock = lock
+            assert len(list(listing.starting(0))) == 5
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    listing._lock = Overtaken()  # type: ignore[assignment]
+    assert [entry.name for entry in listing.starting(0)] == ["0", "1", "2", "3", "4"]
