@@ -84,7 +84,7 @@ def make_the_kernel_forget(mountpoint: Path) -> None:
 
 
 def soon(condition: Callable[[], object]) -> None:
-    wait_until(condition, 20)
+    wait_until(condition)
 
 
 def test_a_file_that_is_written_to_is_seen_by_all_that_look_at_it_have_it_open_or_mapped(

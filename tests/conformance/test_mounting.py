@@ -74,7 +74,7 @@ def test_a_lookup_that_leads_nowhere_says_enoent_and_virtual_directories_hold_no
 def test_a_signal_unmounts_and_ends_the_server_well(server: Server, number: signal.Signals) -> None:
     assert server.process is not None
     os.kill(server.process.pid, number)
-    assert server.process.wait(30) == 0, server.log()
+    assert server.process.wait(60) == 0, server.log()
     assert mount_type(server.mountpoint) is None
 
 
@@ -95,7 +95,7 @@ def test_an_open_file_outlives_a_lazy_unmount_and_the_server_ends_after_it(serve
         file.seek(0)
         assert file.read() == b"late"
     assert server.process is not None
-    assert server.process.wait(30) == 0, server.log()
+    assert server.process.wait(60) == 0, server.log()
     below = os.path.join(server.project, "workspace", job_id({"n": 0}), "file")
     assert os.path.getsize(below) == 4
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_until(condition: Callable[[], Result], timeout_s: float = 30.0, what: str = "") -> Result:
+def wait_until(condition: Callable[[], Result], timeout_s: float = 60.0, what: str = "") -> Result:
     """Ask *condition* until it gives something true, and give that.
 
     Raises:

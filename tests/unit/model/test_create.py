@@ -292,9 +292,9 @@ def test_a_state_point_file_that_is_just_being_written_is_waited_for(workspace):
         patch.setattr(time, "sleep", tell)
         creator = threading.Thread(target=lambda: result.append(workspace.create(STATEPOINT)))
         creator.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         (path / STATEPOINT_FILE).write_bytes(TEXT)
-        creator.join(10)
+        creator.join(60)
     assert result == [ID]
     assert tree(workspace.path) == whole(ID)
 
@@ -372,7 +372,7 @@ def test_several_processes_that_create_the_same_jobs_at_once_all_succeed(workspa
             creator.stdin.flush()
         for creator in creators:
             assert creator.stdout.readline() == "done\n"
-            assert creator.wait(30) == 0
+            assert creator.wait(60) == 0
     finally:
         for creator in creators:
             creator.kill()

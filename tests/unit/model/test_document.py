@@ -285,7 +285,7 @@ def test_who_waits_can_be_interrupted(document: JsonFile, file: Path) -> None:
     with document.edit():
         waiter = start(WAITER, file.parent)
         assert waiter.stdout.readline() == "ready\n"
-        wait_until(lambda: waits(waiter.pid), 30, "the process to wait")
+        wait_until(lambda: waits(waiter.pid), what="the process to wait")
         waiter.send_signal(signal.SIGINT)
         waiter.communicate()
     assert waiter.returncode == 42

@@ -211,7 +211,7 @@ class PassThroughOperations:
         self.calls.append(("read", handle, offset, size))
         self.entered.set()
         if self.gate is not None:
-            self.gate.wait(30)
+            self.gate.wait(60)
         return os.pread(self.fds[handle], size, offset)
 
     def read_nowait(self, handle: FileHandle, offset: int, size: int) -> bytes | None:
@@ -419,7 +419,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-    ends[0].settimeout(30)
+    ends[0].settimeout(60)
     with ends[0], ends[1]:
         yield ends
 
@@ -439,7 +439,7 @@ def served(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> Iterato
     if operations.gate is not None:
         operations.gate.set()
     pair[0].close()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     assert server.close(30)
     operations.left.close()

@@ -170,7 +170,7 @@ def test_a_node_that_the_kernel_does_not_hold_is_no_error(caplog: pytest.LogCapt
     notifier.start(device, expire_only=True)
     for number in range(3):
         notifier.invalidate_inode(Inode(number))
-    assert device.done.wait(30)
+    assert device.done.wait(60)
     assert notifier.stop(30)
     assert caplog.records == []
 
@@ -269,14 +269,14 @@ def test_a_pool_starts_threads_only_when_needed_and_runs_everything() -> None:
     assert pool.crew.workers() == []
 
     def task() -> None:
-        gate.wait(30)
+        gate.wait(60)
         done.release()
 
     for unique in range(10):
         pool.submit(unique, task)
     gate.set()
     for _ in range(10):
-        assert done.acquire(timeout=30)
+        assert done.acquire(timeout=60)
     assert len(pool.crew.workers()) == 2
     assert pool.close(30)
 
@@ -285,7 +285,7 @@ def test_a_task_that_raises_does_not_take_its_thread_along(caplog: pytest.LogCap
     pool, done = Pool(size=1), threading.Event()
     pool.submit(1, lambda: divmod(1, 0) and None)
     pool.submit(2, done.set)
-    assert done.wait(30)
+    assert done.wait(60)
     assert pool.close(30)
     assert "ZeroDivisionError" in caplog.text
 
@@ -295,10 +295,10 @@ def test_closing_a_pool_reports_a_task_that_hangs() -> None:
 
     def task() -> None:
         begun.set()
-        gate.wait(30)
+        gate.wait(60)
 
     pool.submit(1, task)
-    assert begun.wait(30)
+    assert begun.wait(60)
     assert not pool.close(0)
     gate.set()
     assert pool.close(30)

@@ -165,10 +165,10 @@ def test_a_waiter_that_fails_unexpectedly_is_answered_and_the_others_go_on(
 
     waiters.submit(1, lambda: 0 if free.is_set() else None, answer)
     waiters.submit(2, explode, answer)
-    assert done.acquire(timeout=30)
+    assert done.acquire(timeout=60)
     assert results == [errno.EIO]
     free.set()
-    assert done.acquire(timeout=30)
+    assert done.acquire(timeout=60)
     assert (results, len(waiters)) == ([errno.EIO, 0], 0)
     assert not waiters.interrupt(1)
     assert waiters.close(30)

@@ -522,7 +522,7 @@ def test_a_request_that_hangs_below_holds_nobody_up(served: Served, opcode: Opco
 def test_the_server_ends_when_the_connection_does(served: Served) -> None:
     served.kernel.sync()
     served.kernel.sock.close()
-    served.thread.join(30)
+    served.thread.join(60)
     assert not served.thread.is_alive()
 
 

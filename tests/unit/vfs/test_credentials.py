@@ -65,11 +65,11 @@ def test_one_thread_does_not_change_another() -> None:
     def work() -> None:
         with as_caller(OTHER):
             go.set()
-            done.wait(30)
+            done.wait(60)
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert go.wait(30)
+    assert go.wait(60)
     assert state() == before
     done.set()
     thread.join()
@@ -103,13 +103,13 @@ def test_a_thread_has_the_callers_umask_and_no_other_thread_has_it() -> None:
         with block:
             seen.append(umask())
             go.set()
-            done.wait(30)
+            done.wait(60)
         seen.append(umask())
 
     before = umask()
     thread = threading.Thread(target=work)
     thread.start()
-    assert go.wait(30)
+    assert go.wait(60)
     assert umask() == before
     done.set()
     thread.join()

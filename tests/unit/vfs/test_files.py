@@ -191,17 +191,17 @@ def test_a_file_released_during_a_read_stays_open_until_the_read_is_done(world, 
 
     def slow_pread(fd, size, offset):
         reading.set()
-        assert released.wait(30)
+        assert released.wait(60)
         return pread(fd, size, offset)
 
     monkeypatch.setattr(os, "pread", slow_pread)
     thread = threading.Thread(target=lambda: results.append(world.operations.read(handle, 0, 10)))
     thread.start()
-    assert reading.wait(30)
+    assert reading.wait(60)
     world.operations.release(handle)
     thief = os.open(os.devnull, os.O_RDONLY)  # would get the number of a descriptor closed too early
     released.set()
-    thread.join(30)
+    thread.join(60)
     os.close(thief)
     assert results == [b"0123456789"]
 

@@ -237,7 +237,7 @@ def test_many_may_ask_at_once(watching: WorkspaceWatcher, workspace: Workspace, 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert seen == [True] * 8
 
 
@@ -278,9 +278,9 @@ def test_a_stop_frees_whoever_waits(make: Make, workspace: Workspace, receiver: 
     made.start()
     waiting = threading.Thread(target=made.follow_documents)
     waiting.start()
-    begun.wait(30)
+    begun.wait(60)
     made.stop()
-    waiting.join(30)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -291,12 +291,12 @@ def test_events_are_followed_while_everything_is_compared(make: Make, workspace:
     def revalidate(with_documents: bool) -> Findings:
         findings = receiver.revalidate(with_documents)
         compared.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return findings
 
     made = make("inotify", revalidate=revalidate)
     made.start()
-    compared.wait(30)
+    compared.wait(60)
     shutil.rmtree(path_of(workspace, 0))
     create_many(workspace.path, range(5, 6))
     wait_until(lambda: receiver.values() == [5])
