@@ -152,11 +152,12 @@ class StatePointFiles:
 
         Raises:
             FileExistsError: there is the file, and that was not to be.
+            FsError: ESTALE if the job is no longer one that was made here.
             OSError: as the disk below answers to *caller*.
         """
         made = self._made_at(parent)
-        assert made is not None
-        assert parent.job is not None
+        if made is None:  # removed a moment ago
+            raise FsError(errno.ESTALE)
         directory = self._backing.directory(parent)
         try:
             os.stat(STATEPOINT_FILE, dir_fd=directory.fd, follow_symlinks=False)

@@ -280,6 +280,23 @@ def test_a_state_point_file_may_have_been_in_a_directory_that_has_just_been_forg
     assert found.inode == view.at("a/1/b/3")
 
 
+def test_a_state_point_file_is_not_made_in_a_job_that_has_just_been_removed(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view.mkdir("a/1/b/3")
+    statepoints, job = view.operations._statepoints, statepoint_id({"a": 1, "b": 3})
+    is_kept = statepoints.is_kept
+
+    def overtaken(node: DiskDirectory, name: str) -> bool:
+        kept = is_kept(node, name)
+        statepoints.removed(job)  # as another thread does
+        return kept
+
+    monkeypatch.setattr(statepoints, "is_kept", overtaken)
+    create = view.operations.create
+    assert failure(create, view.at("a/1/b/3"), STATEPOINT, 0o644, os.O_WRONLY, view.me) == errno.ESTALE
+
+
 def test_a_job_that_is_being_removed_stays_until_its_directory_is_gone(view: View) -> None:
     view.mkdir("a/1/b/3")
     job = statepoint_id({"a": 1, "b": 3})
