@@ -29,8 +29,6 @@ _WHY: Final = {
     errno.EINVAL: "is no regular file: move it away",
     errno.ENXIO: "is no regular file: move it away",
 }
-_STALE_TRIES: Final = 5
-"""How often what is replaced again and again on another host is opened anew (NFS: ESTALE)."""
 
 
 class _Open(NamedTuple):
@@ -75,22 +73,18 @@ class JsonFile:
             LookupError: *gone*: there is no such directory.
         """
         edit = self._own_edit()
-        stale = 0
         while edit is None:
             fd = self._open_directory()
             try:
                 edit = self._edit_of(fd)
                 if edit is not None:
                     break
-                content = files.read_at(fd, self._name)
+                content = self._content(fd)
             except FileNotFoundError:
                 if self._is_there(fd):  # and not on the way out with its job, or elsewhere by now
                     return {}
                 continue
             except OSError as error:
-                if error.errno == errno.ESTALE and stale < _STALE_TRIES:
-                    stale += 1
-                    continue
                 raise self._error(fd, error) from error
             else:
                 return self._parse(fd, content)
@@ -155,6 +149,13 @@ class JsonFile:
                     self._replace(fd, held, status, after)
                 except OSError as error:
                     raise self._error(fd, error) from error
+
+    def _content(self, fd: int) -> bytes:
+        held = locking.open_current(fd, self._name)
+        try:
+            return files.read_whole(held, os.fstat(held).st_size, self._name)
+        finally:
+            os.close(held)
 
     @contextlib.contextmanager
     def _locked(self, fd: int, timeout_s: float | None) -> Iterator[int]:

@@ -26,6 +26,7 @@ STALE_S: Final = 30.0
 
 _UNABLE: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 _LONGEST_PAUSE_S: Final = 0.05
+_AFTER_STALE_S: Final = (0.0, 0.001, 0.01, 0.1, 1.0)
 
 
 @contextlib.contextmanager
@@ -43,7 +44,7 @@ def locked(dir_fd: int, name: str, timeout_s: float | None = None) -> Iterator[i
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        fd = files.open_regular(dir_fd, name)
+        fd = open_current(dir_fd, name)
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, fd)
             try:
@@ -57,12 +58,25 @@ def locked(dir_fd: int, name: str, timeout_s: float | None = None) -> Iterator[i
                 return
 
 
+def open_current(dir_fd: int, name: str) -> int:
+    """As `files.open_regular`, also while others replace the file again and again on another host, or below a mount:
+    what the kernel remembers of the name is not there any more (ESTALE), and it asks anew the next time."""
+    for pause_s in _AFTER_STALE_S:
+        try:
+            return files.open_regular(dir_fd, name)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(pause_s)
+    return files.open_regular(dir_fd, name)
+
+
 def has_name(fd: int, dir_fd: int, name: str) -> bool:
     """Whether the open file *fd* is the one that has the name now. A network file system is asked, not remembered."""
     try:
-        found = files.open_regular(dir_fd, name)
+        found = open_current(dir_fd, name)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO, errno.ESTALE}:
+        if error.errno in {errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO}:
             return False
         raise
     try:

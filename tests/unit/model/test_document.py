@@ -397,28 +397,32 @@ def test_an_edit_in_a_directory_that_is_removed_says_so(file: Path, existed: boo
 def test_a_directory_that_is_removed_while_it_is_read_is_no_empty_document(
     document: JsonFile, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files.read_at
+    real = files.open_regular
 
-    def read_at(dir_fd: int, name: str) -> bytes:
+    def open_regular(dir_fd: int, name: str) -> int:
         shutil.rmtree(file.parent, ignore_errors=True)
         return real(dir_fd, name)
 
-    monkeypatch.setattr(files, "read_at", read_at)
+    monkeypatch.setattr(files, "open_regular", open_regular)
     with pytest.raises(NoSuchJob):
         document.load()
 
 
-def test_a_file_that_is_stale_for_a_moment_is_read_again(document: JsonFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, times = files.read_at, [1, 2]
+def test_a_name_that_is_stale_for_a_moment_is_tried_again(document: JsonFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = files.open_regular, 0
 
-    def read_at(dir_fd: int, name: str) -> bytes:
-        if times:
-            times.pop()
+    def open_regular(dir_fd: int, name: str) -> int:
+        nonlocal calls
+        calls += name == NAME
+        if name == NAME and calls % 3:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return real(dir_fd, name)
 
-    monkeypatch.setattr(files, "read_at", read_at)
+    monkeypatch.setattr(files, "open_regular", open_regular)
     assert document.load() == OLD
+    with document.edit() as data:
+        data["n"] = 1
+    assert document.load() == NEW
 
 
 # --- what cannot be ---
@@ -534,6 +538,58 @@ def test_a_group_that_cannot_be_kept_leaves_no_rights_to_another(
         data["n"] = 1
     assert stat.S_IMODE(file.stat().st_mode) == kept
     assert document.load() == NEW
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(
+    ("directory", "owner", "expected"),
+    [
+        ("writable by the group", (4321, 777, 0o640), (12345, 777, 0o640)),
+        ("writable by the group", (4321, 888, 0o664), (12345, 777, 0o644)),
+        ("writable by the group", (4321, 888, 0o660), PermissionError),
+        ("not writable", (4321, 888, 0o644), PermissionError),
+        ("not writable", (12345, 777, 0o666), PermissionError),
+        ("sticky", (4321, 888, 0o666), PermissionError),
+    ],
+)
+def test_a_file_of_somebody_else_is_replaced_only_where_the_directory_allows_it(
+    document: JsonFile,
+    file: Path,
+    directory: str,
+    owner: tuple[int, int, int],
+    expected: tuple[int, int, int] | type[OSError],
+) -> None:
+    os.chown(file, owner[0], owner[1])
+    file.chmod(owner[2])
+    os.chown(file.parent, 0, 777)
+    file.parent.chmod({"writable by the group": 0o2775, "not writable": 0o755, "sticky": 0o1777}[directory])
+    before = file.stat()
+    fd = os.open(file.parent, files.DIRECTORY_FLAGS)  # the user may not come here from above
+    theirs = JsonFile(lambda: os.dup(fd), NAME)
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            os.setgroups([777])
+            os.setresgid(12345, 12345, 12345)
+            os.setresuid(12345, 12345, 12345)
+            with theirs.edit() as data:
+                data["n"] = 1
+            status = 0
+        except PermissionError as error:
+            status = 2 if error.filename == str(file) else 3
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(fd)
+    assert os.listdir(file.parent) == [NAME]
+    now = file.stat()
+    if isinstance(expected, tuple):
+        assert status == 0
+        assert (now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)) == expected
+        assert document.load() == NEW
+    else:
+        assert status == 2
+        assert (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_change_that_may_not_last_is_told_from_one_that_was_not_made(
