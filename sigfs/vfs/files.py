@@ -294,6 +294,12 @@ class OpenFiles:
             return offset if whence == os.SEEK_DATA else file.content.size
         return os.lseek(file.descriptor.fd, offset, whence)
 
+    def left_to_read(self, handle: FileHandle, offset: int) -> int:
+        """Tell how many bytes there are from *offset* to the end of the file, as far as that is known."""
+        file = self._file(handle)
+        size = os.fstat(file.descriptor.fd).st_size if file.content is None else file.content.size
+        return max(0, size - offset)
+
     def copy_file_range(
         self,
         h_in: FileHandle,

@@ -389,12 +389,17 @@ class Handlers:
         else:
             length, answer = min(length, (1 << 63) - 1), p.U64
         kill = request.uid != 0
-        self._later(
-            request,
-            lambda: answer.pack(
+
+        def copy() -> bytes:
+            return answer.pack(
                 self._operations.copy_file_range(source, source_offset, target, target_offset, length, kill)
-            ),
-        )
+            )
+
+        # programs ask for as much as there may be
+        if min(length, self._operations.left_to_read(source, source_offset)) <= _SMALL_WRITE_BYTES:
+            self._device.reply(request.unique, copy())
+        else:
+            self._later(request, copy)
 
     copy_file_range_64 = copy_file_range
 

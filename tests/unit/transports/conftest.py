@@ -311,6 +311,9 @@ class PassThroughOperations:
     def lseek(self, handle: FileHandle, offset: int, whence: int) -> int:
         return os.lseek(self.fds[handle], offset, whence)
 
+    def left_to_read(self, handle: FileHandle, offset: int) -> int:
+        return os.fstat(self.fds[handle]).st_size - offset
+
     def copy_file_range(
         self, h_in: FileHandle, off_in: int, h_out: FileHandle, off_out: int, length: int, kill_suidgid: bool
     ) -> int:
