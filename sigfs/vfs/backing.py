@@ -27,6 +27,7 @@ DESCRIPTORS_LIMIT: Final = 4096
 """Directory descriptors kept at most; fewer where the process may not have four times as many files open."""
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+_LISTED: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW
 
 
@@ -134,8 +135,27 @@ class Backing:
                 raise FsError(errno.ESTALE)
             current = parent
         for step in reversed(chain):
-            found = self._open_directory(found, step)
+            found = self._open_directory(found, step, _DIRECTORY)[0]
         return found
+
+    def listed(self, node: DiskDirectory) -> tuple[Descriptor, os.stat_result]:
+        """Open the directory *node* for reading; nobody else moves the reading position. Gives its attributes, too.
+
+        Raises:
+            OSError, FsError: as ``directory``; EACCES.
+
+        Complexity: as ``directory``. What that would open and keep is this.
+        """
+        known = node.pin or self._cached(node.inode)
+        if known is not None:  # by a path, as this asks for no more than the right to read
+            descriptor = Descriptor(os.open(known.path, os.O_RDONLY | os.O_DIRECTORY))
+            return descriptor, os.fstat(descriptor.fd)
+        if node.job is not None:
+            return self._open_directory(self.workspace(), node, _LISTED)
+        parent = self._inodes.get(node.parent)
+        if not isinstance(parent, DiskDirectory):
+            raise FsError(errno.ESTALE)
+        return self._open_directory(self.directory(parent), node, _LISTED)
 
     def entry(self, parent: DiskDirectory, name: str) -> Descriptor:
         """Give a descriptor (O_PATH) of whatever *name* is in *parent*; a symbolic link itself.
@@ -249,14 +269,15 @@ class Backing:
                 self._cache.move_to_end(inode)
             return descriptor
 
-    def _open_directory(self, above: Descriptor, node: DiskDirectory) -> Descriptor:
+    def _open_directory(self, above: Descriptor, node: DiskDirectory, flags: int) -> tuple[Descriptor, os.stat_result]:
         try:
-            descriptor = Descriptor(os.open(node.job or node.name, _DIRECTORY, dir_fd=above.fd))
+            descriptor = Descriptor(os.open(node.job or node.name, flags, dir_fd=above.fd))
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise FsError(errno.ESTALE) from error
             raise
-        if not is_same(node, os.fstat(descriptor.fd)):
+        found = os.fstat(descriptor.fd)
+        if not is_same(node, found):
             raise FsError(errno.ESTALE)
         evicted: list[Descriptor | None] = []
         with self._lock:
@@ -264,4 +285,4 @@ class Backing:
             self._cache[node.inode] = descriptor
             while len(self._cache) > self._limit:
                 evicted.append(self._cache.popitem(last=False)[1])
-        return descriptor
+        return descriptor, found

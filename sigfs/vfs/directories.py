@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sigfs.vfs import freshness
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from sigfs.vfs.disk import Disk
     from sigfs.vfs.freshness import Stamp
-    from sigfs.vfs.listings import Kept
+    from sigfs.vfs.listings import Entry, Kept
     from sigfs.vfs.nodes import Directory
     from sigfs.vfs.statepoints import StatePointFiles
     from sigfs.vfs.types import Caller, DirEntry, FileHandle, Inode, ListingCache
@@ -41,6 +42,7 @@ class _OpenDirectory:
 
     Attributes:
         descriptor: of a directory on disk, opened for reading; None for a virtual one.
+        reading: held by who reads with it: a reading position is one for all.
         kept: the listing that the kernel may cache; None if it may not.
         may_keep: it may read what it has cached.
         listing: what ``readdir`` reads; None before the first call.
@@ -51,6 +53,7 @@ class _OpenDirectory:
     kept: Kept | None
     may_keep: bool
     listing: Listing | None = None
+    reading: threading.Lock = field(default_factory=threading.Lock)
 
 
 class OpenDirectories(OpenFiles):
@@ -90,10 +93,13 @@ class OpenDirectories(OpenFiles):
         descriptor = None
         if isinstance(node, DiskDirectory):
             self._statepoints.show(node, caller)
-            directory = self._backing.directory(node)
+            if caller is not None and not caller.by_acl:
+                self._backing.directory(node)  # the way there is the server's
             with as_reader(caller):
-                descriptor = Descriptor(os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY))
-        stamp = self._listing_stamp(node, descriptor)
+                descriptor, found = self._backing.listed(node)
+            stamp = self._stamp_of(found)
+        else:
+            stamp = self._views.listing_stamp(node)
         kept, may_keep = (None, False) if stamp is None else self._listings.opened(inode, stamp, self._is_fresh)
         handle = self._new_handle()
         self._inodes.opened(node)
@@ -127,6 +133,11 @@ class OpenDirectories(OpenFiles):
                     listing = kept.share(self._list(directory))
             listing = directory.listing = self._list(directory) if listing is None else listing
         return listing.starting(cookie)
+
+    def st_ino_of(self, handle: FileHandle) -> int:
+        """Give the number that ``stat`` shows of an open directory."""
+        node = self._open_directory(handle).node
+        return node.st_ino if isinstance(node, TreeDirectory) else node.ino
 
     def releasedir(self, handle: FileHandle) -> None:
         """Close the directory *handle*."""
@@ -168,10 +179,10 @@ class OpenDirectories(OpenFiles):
         """
         if isinstance(node, TreeDirectory):
             return self._views.listing_stamp(node)
-        if descriptor is None or not self._trusts_times:
-            return None
-        found = os.fstat(descriptor.fd)
-        return freshness.stamp(found) if freshness.is_quiet(found) else None
+        return None if descriptor is None else self._stamp_of(os.fstat(descriptor.fd))
+
+    def _stamp_of(self, found: os.stat_result) -> Stamp | None:
+        return freshness.stamp(found) if self._trusts_times and freshness.is_quiet(found) else None
 
     def _is_fresh(self, kept: Kept) -> bool:
         """Tell whether it pays to have the kernel read its copy of a listing.
@@ -197,10 +208,19 @@ class OpenDirectories(OpenFiles):
         if isinstance(directory.node, TreeDirectory):
             return self._views.listing(directory.node)
         assert directory.descriptor is not None
-        # A descriptor of its own: a reading position is shared by all that share a descriptor.
-        own = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.descriptor.fd))
-        with os.scandir(own.fd) as found:
-            return Listing(iter([(entry.name, _kind(entry), entry.inode()) for entry in found]))
+        if directory.reading.acquire(blocking=False):
+            try:
+                return Listing(_entries(directory.descriptor.fd))
+            finally:
+                directory.reading.release()
+        own = Descriptor(os.open(directory.descriptor.path, os.O_RDONLY | os.O_DIRECTORY))
+        return Listing(_entries(own.fd))
+
+
+def _entries(fd: int) -> list[Entry]:
+    """List the directory *fd* from where it stands, its beginning, to which it is put back."""
+    with os.scandir(fd) as found:
+        return [(entry.name, _kind(entry), entry.inode()) for entry in found]
 
 
 def _kind(entry: os.DirEntry[str]) -> int:

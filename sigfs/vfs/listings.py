@@ -37,11 +37,13 @@ Entry: TypeAlias = "str | tuple[str, int, int]"
 class Listing:
     """What ``readdir`` reads: entries come in as it advances, and keep their positions (I5)."""
 
-    def __init__(self, entries: Iterator[Entry]) -> None:
+    def __init__(self, entries: Iterator[Entry] | list[Entry]) -> None:
         """List *entries*, as far as anybody comes."""
         self._lock = threading.Lock()  # guards the two below; nothing else is locked meanwhile
-        self._rest = entries
+        self._rest = iter(entries)
         self._read: list[Entry] = []
+        if isinstance(entries, list):
+            self._rest, self._read = iter(()), entries
 
     @property
     def count(self) -> int:
@@ -50,19 +52,21 @@ class Listing:
 
     def starting(self, position: int) -> Iterator[DirEntry]:
         """Yield the entries from *position* on."""
-        while (entry := self._at(position)) is not None:
+        read = self._read
+        while position < len(read) or self._reads_on(position):
+            entry = read[position]
             position += 1
             if isinstance(entry, str):
                 yield DirEntry(entry, position, stat.S_IFDIR, 0)
             else:
-                yield DirEntry(entry[0], position, *entry[1:])
+                yield DirEntry(entry[0], position, entry[1], entry[2])
 
-    def _at(self, position: int) -> Entry | None:
+    def _reads_on(self, position: int) -> bool:
+        """Read until there is an entry at *position*; False if there is none."""
         read = self._read
-        if position >= len(read):
-            with self._lock:  # another reader may have come that far meanwhile, or farther
-                read += itertools.islice(self._rest, max(0, position + 1 - len(read)))
-        return read[position] if position < len(read) else None
+        with self._lock:  # another reader may have come that far meanwhile, or farther
+            read += itertools.islice(self._rest, max(0, position + 1 - len(read)))
+        return position < len(read)
 
 
 @dataclass(slots=True, eq=False)

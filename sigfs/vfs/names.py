@@ -20,8 +20,10 @@ from sigfs.vfs.types import Attrs, Caller, FsError
 from sigfs.vfs.views import TREE_TIMEOUT_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sigfs.vfs.nodes import Directory
-    from sigfs.vfs.types import Inode
+    from sigfs.vfs.types import FileHandle, Inode
 
 
 class Names(Metadata):
@@ -56,6 +58,31 @@ class Names(Metadata):
             return None
         attrs = self._disk.entered(parent, name, found)
         return attrs if events is None else self._disk.believed(attrs, (parent, name), events)
+
+    def looker(self, handle: FileHandle, caller: Caller) -> Callable[[str], Attrs | None]:
+        """Give what looks up the names that an open directory lists, as ``lookup`` does, for as long as one request
+        takes: what is the same for all names is found out once.
+        """
+        directory = self._open_directory(handle)
+        node, inode, descriptor = directory.node, directory.node.inode, directory.descriptor
+        if isinstance(node, TreeDirectory):
+            return self._views.looker(node, caller)
+        if descriptor is None or not caller.by_acl:
+            return lambda name: self.lookup(inode, name, caller)
+        fd, disk = descriptor.fd, self._disk
+
+        def look_up(name: str) -> Attrs | None:
+            if name == STATEPOINT_FILE:
+                return self.lookup(inode, name, caller)
+            events = disk.events_in(inode)
+            try:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+            attrs = disk.entered(inode, name, found)
+            return attrs if events is None else disk.believed(attrs, (inode, name), events)
+
+        return look_up
 
     def absence_timeout_s(self, parent: Inode, name: str) -> float:
         """Tell how long the kernel may believe that there is no *name* in *parent*, as ``lookup`` has just said."""

@@ -6,26 +6,28 @@ moved by 2.
 
 from __future__ import annotations
 
-import os
 import stat
+import sys
 from typing import TYPE_CHECKING, Final
 
 from sigfs.transports.base import errno_of
 from sigfs.transports.kernel.protocol import DIRENT, ENTRY, NO_ENTRY, UNKNOWN_INO, pack_dirent, pack_entry
-from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sigfs.vfs.operations import Operations
-    from sigfs.vfs.types import Caller, FileHandle, Inode
+    from sigfs.vfs.types import Attrs, Caller, FileHandle, Inode
 
 
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 _DOTS: Final = 2
 _HEADER_BYTES: Final = {False: DIRENT.size, True: ENTRY.size + DIRENT.size}
 
 
 def list_directory(
     operations: Operations,
-    inode: Inode,
     handle: FileHandle,
     cookie: int,
     size: int,
@@ -37,7 +39,6 @@ def list_directory(
 
     Args:
         operations: where from.
-        inode: the directory.
         handle: of ``opendir``.
         cookie: the kernel's position.
         size: the kernel's buffer, in bytes.
@@ -55,21 +56,19 @@ def list_directory(
     free = size
     for position, dot in enumerate((b".", b".."), start=1):
         if cookie < position and free >= fixed + 8:
-            ino = _own_ino(operations, inode) if position == 1 else UNKNOWN_INO
+            ino = operations.st_ino_of(handle) if position == 1 else UNKNOWN_INO
             packed.append((NO_ENTRY if plus else b"") + pack_dirent(dot, ino, position, stat.S_IFDIR))
             free -= fixed + 8
+    find = operations.looker(handle, caller) if caller is not None and look_up else None
     try:
-        for entry in operations.readdir(handle, max(cookie - _DOTS, 0)):
-            name = os.fsencode(entry.name)
-            free -= fixed + (len(name) + 7 & ~7)
+        for name, next_cookie, kind, ino in operations.readdir(handle, max(cookie - _DOTS, 0)):
+            raw = name.encode(_ENCODING, _ERRORS)
+            free -= fixed + (len(raw) + 7 & ~7)
             if free < 0:
                 break
-            dirent = pack_dirent(name, entry.ino, entry.cookie + _DOTS, entry.type)
-            if caller is None:
-                packed.append(dirent)
-            else:
-                packed.append(_looked_up(operations, inode, entry.name, caller, references) if look_up else NO_ENTRY)
-                packed.append(dirent)
+            if plus:
+                packed.append(NO_ENTRY if find is None else _looked_up(find, name, references))
+            packed.append(pack_dirent(raw, ino, next_cookie + _DOTS, kind))
     except BaseException:
         for reference in references:
             operations.forget(reference)
@@ -77,9 +76,9 @@ def list_directory(
     return b"".join(packed), references
 
 
-def _looked_up(operations: Operations, parent: Inode, name: str, caller: Caller, references: list[Inode]) -> bytes:
+def _looked_up(find: Callable[[str], Attrs | None], name: str, references: list[Inode]) -> bytes:
     try:
-        attrs = operations.lookup(parent, name, caller)
+        attrs = find(name)
         if attrs is None:
             return NO_ENTRY
         references.append(attrs.inode)
@@ -87,10 +86,3 @@ def _looked_up(operations: Operations, parent: Inode, name: str, caller: Caller,
     except Exception as error:  # noqa: BLE001  the name is listed all the same; asking for it will tell the error
         errno_of(error)
         return NO_ENTRY
-
-
-def _own_ino(operations: Operations, inode: Inode) -> int:
-    try:
-        return operations.getattr(inode).stat.st_ino
-    except (FsError, OSError):
-        return UNKNOWN_INO

@@ -414,7 +414,7 @@ class Handlers:
 
     def readdir(self, request: Header, body: memoryview) -> None:
         handle, cookie, size, *_ = p.READ_IN.unpack_from(body)
-        listing, _ = list_directory(self._operations, request.node, handle, cookie, size)
+        listing, _ = list_directory(self._operations, handle, cookie, size)
         self._device.reply(request.unique, listing)
 
     def readdirplus(self, request: Header, body: memoryview | bytes) -> None:
@@ -422,9 +422,7 @@ class Handlers:
         # While the disk does not answer, names will do; asking for one of them waits for nobody else's job.
         caller = self._caller(request)
         look_up = not self._server.is_stuck
-        listing, references = list_directory(
-            self._operations, request.node, handle, cookie, size, caller, look_up=look_up
-        )
+        listing, references = list_directory(self._operations, handle, cookie, size, caller, look_up=look_up)
         if not self._device.reply(request.unique, listing):
             for inode in references:
                 self._operations.forget(inode)

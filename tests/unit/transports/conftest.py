@@ -24,7 +24,7 @@ from sigfs.vfs.locks import RecordLock
 from sigfs.vfs.types import ROOT, Attrs, Caller, DataCache, DirEntry, FileHandle, FsError, Inode, ListingCache, SetAttr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -280,6 +280,12 @@ class PassThroughOperations:
                 with contextlib.suppress(FileNotFoundError):
                     status = os.lstat(os.path.join(directory, name))
                     yield DirEntry(name, number, stat.S_IFMT(status.st_mode), status.st_ino)
+
+    def st_ino_of(self, handle: FileHandle) -> int:
+        return os.fstat(self.fds[handle]).st_ino
+
+    def looker(self, handle: FileHandle, caller: Caller) -> Callable[[str], Attrs | None]:
+        return lambda name: self.lookup(self.inodes[handle], name, caller)
 
     def releasedir(self, handle: FileHandle) -> None:
         os.close(self.fds.pop(handle))
