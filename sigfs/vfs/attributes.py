@@ -59,7 +59,9 @@ def of_virtual_file(st_ino: int, workspace: os.stat_result | None, changed_ns: i
     )
 
 
-def change(target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: int | None = None) -> None:
+def change(
+    target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: int | None = None, *, is_handle: bool = False
+) -> None:
     """Make *changes*: size, then owner, mode (a change of owner clears set-id bits) and last the times.
 
     Not atomic: if one step fails those before it have been made.
@@ -70,7 +72,9 @@ def change(target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: in
     Args:
         writable_fd: a descriptor of the file that was opened for writing, to change the size through: that right
             was checked when it was opened.
+        is_handle: *target* is no O_PATH descriptor, so no path is needed.
     """
+    at: int | str = target.fd if is_handle else target.path
     if changes.size is not None:
         with as_caller(caller):
             if writable_fd is not None:
@@ -81,14 +85,14 @@ def change(target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: in
         uid = -1 if changes.uid is None else changes.uid
         gid = -1 if changes.gid is None else changes.gid
         with as_caller(caller):
-            os.chown(target.path, uid, gid)
+            os.chown(at, uid, gid)
     if changes.mode is not None:
         mode = stat.S_IMODE(changes.mode)
         with as_caller(None if _only_drops_set_id(stat.S_IMODE(os.fstat(target.fd).st_mode), mode) else caller):
-            os.chmod(target.path, mode)
+            os.chmod(at, mode)
     if changes.atime_ns is not None or changes.mtime_ns is not None:
         with as_caller(caller):
-            syscalls.set_times(target.path, changes.atime_ns, changes.mtime_ns)
+            syscalls.set_times(at, changes.atime_ns, changes.mtime_ns)
 
 
 def _only_drops_set_id(before: int, mode: int) -> bool:

@@ -15,6 +15,7 @@ import itertools
 import stat
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -115,7 +116,8 @@ class Listings:
         self._limit = limit
         self._lock = threading.Lock()
         self._kept: dict[Inode, Kept] = {}  # an entry dies with the node
-        self._cost: dict[Inode, int] = {}  # of those that nobody has open; the least recently closed first
+        # of those that nobody has open; the least recently closed first. From a dict the first is taken in O(n).
+        self._cost: OrderedDict[Inode, int] = OrderedDict()
         self._total = 0
 
     def __len__(self) -> int:
@@ -155,11 +157,10 @@ class Listings:
                 return
             self._cost[inode] = _OWN_COST + kept.count
             self._total += self._cost[inode]
-            if self._total > self._limit:
-                for other in list(self._cost):  # the least recently closed first
-                    self._forget(other)
-                    if self._total <= self._limit:
-                        break
+            while self._total > self._limit:
+                other, cost = self._cost.popitem(last=False)
+                self._total -= cost
+                del self._kept[other]
 
     def drop(self, inode: Inode) -> None:
         """Forget the directory *inode*, which the kernel has forgotten."""

@@ -92,7 +92,7 @@ class Metadata(OpenDirectories):
             changes = replace(changes, size=None)
         if file is not None and file.node is node:
             target = file.descriptor
-            attributes.change(target, changes, caller, target.fd if file.writable else None)
+            attributes.change(target, changes, caller, target.fd if file.writable else None, is_handle=True)
         else:
             if changes.size is not None and isinstance(node, File):
                 self._disk.require_name(node)
@@ -138,8 +138,7 @@ class Metadata(OpenDirectories):
             return self._views.workspace_attribute(name)
         if isinstance(node, DiskDirectory) and name.startswith(_OURS):
             return self._views.job_attribute(node, name)
-        target = self._backing.node(node)
-        return os.getxattr(target.path, name)
+        return self._backing.xattr(node, name)
 
     def listxattr(self, inode: Inode, caller: Caller | None = None) -> list[str]:
         """List the names of the extended attributes: those that *caller* would be shown below."""

@@ -69,14 +69,14 @@ class Names(Metadata):
             return self._views.looker(node, caller)
         if descriptor is None or not caller.by_acl:
             return lambda name: self.lookup(inode, name, caller)
-        fd, disk = descriptor.fd, self._disk
+        disk = self._disk
 
         def look_up(name: str) -> Attrs | None:
             if name == STATEPOINT_FILE:
                 return self.lookup(inode, name, caller)
             events = disk.events_in(inode)
             try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                found = os.stat(name, dir_fd=descriptor.fd, follow_symlinks=False)
             except FileNotFoundError:
                 return None
             attrs = disk.entered(inode, name, found)

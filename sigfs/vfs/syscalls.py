@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import os
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,16 +31,15 @@ _UTIME_OMIT: Final = (1 << 30) - 2
 _NS_PER_S: Final = 1_000_000_000
 
 
-class _Timespec(ctypes.Structure):
-    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
-
+_TIMES: Final = Struct("@llll")
+"""Two of C's struct timespec."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _utimensat = _libc.utimensat
-_utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_Timespec * 2), ctypes.c_int)
+_utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int)
 # off_t is 64 bits under this name on 32-bit machines too
 _fallocate = _libc.fallocate64
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -67,19 +67,24 @@ def rename(old_name: str, new_name: str, old_fd: int, new_fd: int, flags: int) -
         raise _fail(old_name)
 
 
-def set_times(path: str, atime_ns: Time | None, mtime_ns: Time | None) -> None:
-    """Set the times of what *path* leads to; None leaves one as it is, "now" is the time of the call."""
-    times = (_Timespec * 2)(_timespec(atime_ns), _timespec(mtime_ns))
-    if _utimensat(_AT_FDCWD, os.fsencode(path), ctypes.byref(times), 0) != 0:
-        raise _fail(path)
+def set_times(target: str | int, atime_ns: Time | None, mtime_ns: Time | None) -> None:
+    """Set the times of what a path leads to, or a descriptor; None leaves one as it is, "now" is the time of the call.
+
+    Args:
+        target: no O_PATH descriptor.
+    """
+    times = _TIMES.pack(*_timespec(atime_ns), *_timespec(mtime_ns))
+    fd, path = (target, None) if isinstance(target, int) else (_AT_FDCWD, os.fsencode(target))
+    if _utimensat(fd, path, times, 0) != 0:
+        raise _fail(target if isinstance(target, str) else None)
 
 
-def _timespec(time: Time | None) -> _Timespec:
+def _timespec(time: Time | None) -> tuple[int, int]:
     if time is None:
-        return _Timespec(0, _UTIME_OMIT)
+        return 0, _UTIME_OMIT
     if time == "now":
-        return _Timespec(0, _UTIME_NOW)
-    return _Timespec(*divmod(time, _NS_PER_S))
+        return 0, _UTIME_NOW
+    return divmod(time, _NS_PER_S)
 
 
 class _StatxTime(ctypes.Structure):

@@ -355,7 +355,8 @@ class Views:
     def workspace_attribute(self, name: str) -> bytes:
         """Give an attribute that comes with the permissions shown, which are the workspace's."""
         if name != "system.posix_acl_access":
-            raise FsError(errno.ENODATA)
+            # Programs like ls that hear that there is no such kind here do not ask for each file.
+            raise FsError(errno.EOPNOTSUPP if name.startswith("security.") else errno.ENODATA)
         acl = self._below.get().acl
         if isinstance(acl, int):
             raise FsError(acl)

@@ -169,7 +169,10 @@ class Handlers:
             attrs = self._operations.setattr(request.node, changes, known, caller, wait=changes.size is None)
             self._device.reply(request.unique, p.pack_attr(attrs))
 
-        self._when_not_leased(request, change)
+        if changes.size is None:
+            change()
+        else:
+            self._when_not_leased(request, change)
 
     def statfs(self, request: Header, body: memoryview) -> None:
         del body
