@@ -371,6 +371,18 @@ def test_seeking_allocating_and_copying_ranges(served: Served) -> None:
     assert (served.root / "a").read_bytes() == b"012345678901234" + bytes(5)
 
 
+@pytest.mark.parametrize(("left", "at_once"), [(64 << 10, True), ((64 << 10) + 1, False)])
+def test_a_short_copy_is_made_at_once_however_much_is_asked_for(served: Served, left: int, at_once: bool) -> None:
+    (served.root / "a").write_bytes(os.urandom(left))
+    (served.root / "b").touch()
+    source, target = served.kernel.lookup(b"a"), served.kernel.lookup(b"b")
+    handles = served.kernel.open(source), served.kernel.open(target)
+    copy = p.COPY_FILE_RANGE_IN.pack(handles[0], 0, target, handles[1], 0, 1 << 62, 0)
+    assert served.kernel.ask(Opcode.COPY_FILE_RANGE_64, source, copy).body == p.U64.pack(left)
+    assert (served.root / "b").read_bytes() == (served.root / "a").read_bytes()
+    assert (not served.server.pool.crew.workers()) == at_once
+
+
 # -- listings ----------------------------------------------------------------------------------------------------
 
 

@@ -281,6 +281,24 @@ def test_extended_attributes_pass_through(world, failure):
     assert world.operations.statfs(job).f_blocks > 0
 
 
+def test_extended_attributes_are_those_of_the_file_that_is_meant(world, failure):
+    job = world.job(1)
+    inode = world.write_file(job, "file")
+    try:
+        os.setxattr(world.below(1, "file"), "user.key", b"its own")
+    except OSError:
+        pytest.skip("this disk has no user attributes")
+    assert world.operations.getxattr(inode, "user.key") == b"its own"
+    os.rename(world.below(1, "file"), world.below(1, "away"))
+    for value in (b"another's", None):
+        write_below(world.below(1, "file"))
+        if value is not None:
+            os.setxattr(world.below(1, "file"), "user.key", value)
+        assert failure(world.operations.getxattr, inode, "user.key") == errno.ESTALE
+        os.unlink(world.below(1, "file"))
+    assert failure(world.operations.getxattr, inode, "user.key") == errno.ESTALE
+
+
 def test_a_default_acl_takes_the_place_of_the_umask(world):
     # version 2; user::rwx, group::rwx, mask::rwx, other::r-x, as struct posix_acl_xattr_entry
     acl = b"\x02\0\0\0" + b"".join(

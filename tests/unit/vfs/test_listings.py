@@ -206,3 +206,62 @@ def test_a_reader_whom_another_overtakes_lists_the_same():
 
     listing._lock = Overtaken()  # type: ignore[assignment]
     assert [entry.name for entry in listing.starting(0)] == ["0", "1", "2", "3", "4"]
+
+
+def test_names_are_looked_up_as_by_their_directory_and_referenced(world):
+    job = world.job(1)
+    world.write_file(job, "file", b"text")
+    os.mkdir(world.below(1, "dir"))
+    os.symlink("gone", world.below(1, "link"))
+    for inode in (job, world.at("foo"), ROOT):
+        handle = world.operations.opendir(inode, world.caller)
+        find = world.operations.looker(handle, world.caller)
+        for entry in (*world.operations.readdir(handle, 0), None):
+            name = "there is none" if entry is None else entry.name
+            found, expected = find(name), world.operations.lookup(inode, name, world.caller)
+            assert found == expected
+            if found is not None:
+                assert world.took(found) == world.took(expected)
+        world.operations.releasedir(handle)
+    world.check()
+
+
+def test_names_that_are_looked_up_while_the_index_changes_are_those_of_the_latest_state(world):
+    places = world.at("foo")
+    world.job(1)  # known from now on
+    handle = world.operations.opendir(places, world.caller)
+    find = world.operations.looker(handle, world.caller)
+    world.operations.apply([world.remove(1), world.add(3)])
+    assert find("1") is None
+    world.took(find("3"))
+    attrs = find("2")
+    world.took(attrs)
+    assert attrs.entry_timeout_s > 0
+    world.operations.releasedir(handle)
+    world.check()
+
+
+def test_a_directory_is_listed_while_another_thread_reads_it_through_the_same_handle(world):
+    job = world.job(1)
+    world.write_file(job, "file")
+    handle = world.operations.opendir(job, world.caller)
+    with world.operations._directories[handle].reading:
+        assert [entry.name for entry in world.operations.readdir(handle, 0)] == ["file"]
+    assert [entry.name for entry in world.operations.readdir(handle, 0)] == ["file"]
+    world.operations.releasedir(handle)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_an_open_directory_is_that_which_was_opened(world, is_known):
+    """Whether or not there was a descriptor of it before."""
+    directory = world.operations.mkdir(world.job(1), "dir", 0o755, world.caller)
+    world.took(directory)
+    world.write_file(directory.inode, "file")
+    if not is_known:
+        world.operations._backing.close()
+    handle = world.operations.opendir(directory.inode, world.caller)
+    os.rename(world.below(1, "dir"), world.below(1, "away"))
+    os.mkdir(world.below(1, "dir"))
+    assert [entry.name for entry in world.operations.readdir(handle, 0)] == ["file"]
+    assert world.operations.st_ino_of(handle) == os.stat(world.below(1, "away")).st_ino
+    world.operations.releasedir(handle)

@@ -129,6 +129,7 @@ def test_a_change_of_a_virtual_directory_that_says_nothing_of_jobs_is_refused(wo
 def test_virtual_directories_have_no_extended_attributes(world, failure):
     assert world.operations.listxattr(ROOT) == []
     assert failure(world.operations.getxattr, ROOT, "user.x") == errno.ENODATA
+    assert failure(world.operations.getxattr, ROOT, "security.selinux") == errno.EOPNOTSUPP
 
 
 def test_a_virtual_directory_cannot_be_opened_as_a_file(world, failure):
