@@ -48,7 +48,7 @@ class Disk:
         """Have what the kernel holds watched from now on. As ``Operations.follow``."""
         self._watched_entry_timeout_s = entry_timeout_s
         self._watched_attr_timeout_s = attr_timeout_s
-        self.inodes.on_name = coherence.named
+        self.inodes.on_name = coherence.named if coherence.follows else None
         self.coherence = coherence
 
     # Nodes

@@ -60,7 +60,7 @@ class Inodes:
         self._to_close: list[Descriptor | None] = []
         # Told, lock held, of each name that comes to lead to something on disk: directory, name, node. Of a job
         # directory it is told the job's id as the name, and 0 for the workspace.
-        self.on_name: Callable[[Inode, str, Inode], None] = lambda _directory, _name, _inode: None
+        self.on_name: Callable[[Inode, str, Inode], None] | None = None
         self._lock = threading.Lock()
         self._last = int(ROOT)  # ids are counted up and never given again (I4)
         top = TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"), reads_documents=reads_documents)
@@ -421,7 +421,7 @@ class Inodes:
                 del self._jobs[node.job]
 
     def _tell_name(self, node: Directory) -> None:
-        if isinstance(node, DiskDirectory):
+        if self.on_name is not None and isinstance(node, DiskDirectory):
             at, name = (node.parent, node.name) if node.job is None else (Inode(0), node.job)
             self.on_name(at, name, node.inode)
 
@@ -490,7 +490,8 @@ class Inodes:
             return
         self.get(location[0]).children += 1
         node.locations[location] = None
-        self.on_name(*location, node.inode)
+        if self.on_name is not None:
+            self.on_name(*location, node.inode)
         if len(node.locations) > LOCATIONS_LIMIT:
             self._remove_location(node, next(iter(node.locations)))
 

@@ -69,18 +69,18 @@ class Names(Metadata):
             return self._views.looker(node, caller)
         if descriptor is None or not caller.by_acl:
             return lambda name: self.lookup(inode, name, caller)
-        disk = self._disk
+        if self._disk.events_in(inode) is not None:
+            return lambda name: self.lookup(inode, name, caller)
+        entered = self._disk.entered
 
         def look_up(name: str) -> Attrs | None:
             if name == STATEPOINT_FILE:
                 return self.lookup(inode, name, caller)
-            events = disk.events_in(inode)
             try:
                 found = os.stat(name, dir_fd=descriptor.fd, follow_symlinks=False)
             except FileNotFoundError:
                 return None
-            attrs = disk.entered(inode, name, found)
-            return attrs if events is None else disk.believed(attrs, (inode, name), events)
+            return entered(inode, name, found)
 
         return look_up
 

@@ -14,10 +14,8 @@ from sigfs.transports.base import errno_of
 from sigfs.transports.kernel.protocol import DIRENT, ENTRY, NO_ENTRY, UNKNOWN_INO, pack_dirent, pack_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sigfs.vfs.operations import Operations
-    from sigfs.vfs.types import Attrs, Caller, FileHandle, Inode
+    from sigfs.vfs.types import Caller, FileHandle, Inode
 
 
 _ENCODING: Final = sys.getfilesystemencoding()
@@ -66,23 +64,22 @@ def list_directory(
             free -= fixed + (len(raw) + 7 & ~7)
             if free < 0:
                 break
-            if plus:
-                packed.append(NO_ENTRY if find is None else _looked_up(find, name, references))
+            if find is not None:
+                try:
+                    attrs = find(name)
+                except Exception as error:  # noqa: BLE001  it is listed all the same; asking for it tells the error
+                    errno_of(error)
+                    attrs = None
+                if attrs is None:
+                    packed.append(NO_ENTRY)
+                else:
+                    references.append(attrs.inode)
+                    packed.append(pack_entry(attrs))
+            elif plus:
+                packed.append(NO_ENTRY)
             packed.append(pack_dirent(raw, ino, next_cookie + _DOTS, kind))
     except BaseException:
         for reference in references:
             operations.forget(reference)
         raise
     return b"".join(packed), references
-
-
-def _looked_up(find: Callable[[str], Attrs | None], name: str, references: list[Inode]) -> bytes:
-    try:
-        attrs = find(name)
-        if attrs is None:
-            return NO_ENTRY
-        references.append(attrs.inode)
-        return pack_entry(attrs)
-    except Exception as error:  # noqa: BLE001  the name is listed all the same; asking for it will tell the error
-        errno_of(error)
-        return NO_ENTRY
