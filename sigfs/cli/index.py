@@ -16,10 +16,10 @@ import click
 from sigfs.api.project import Project, get_project
 from sigfs.cli.app import say
 from sigfs.cli.background import progress_bar
+from sigfs.cli.choosing import project_option
 from sigfs.cli.exits import Exit
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.cli.params import DirectoryPath
-from sigfs.cli.project import project_option
 from sigfs.errors import NoSuchJob, PendingJob
 from sigfs.index import Index, Table
 from sigfs.index.crawl import crawl, revalidate

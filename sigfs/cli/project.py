@@ -2,81 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shlex
-import sys
 from collections.abc import Iterable, Sequence
-from itertools import islice
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import click
-from click.shell_completion import CompletionItem
 
 from sigfs.api.project import Project, get_project, init_project
 from sigfs.cli.app import say, unreadable_jobs
+from sigfs.cli.assignments import statepoint_of
+from sigfs.cli.choosing import QueryCommand, QueryWord, project_option, query_of
 from sigfs.cli.options import DirectoryName
 from sigfs.cli.output import Column, print_json, print_rows
-from sigfs.errors import InvalidStatePoint, QuerySyntaxError, SigfsError
-from sigfs.model.statepoint import load_json, statepoint_id, validate
+from sigfs.model.statepoint import statepoint_id, validate
 from sigfs.model.types import Json, Record
-from sigfs.query import Expr, holds, needs_documents, parse_text, parse_tokens
+from sigfs.query import Expr, holds, needs_documents
 from sigfs.query.evaluate import fields
 from sigfs.query.expr import Exists, Field, Space
-from sigfs.query.tokens import format_key, format_value, parse_key, parse_value
+from sigfs.query.tokens import format_key, format_value, parse_key
 from sigfs.query.values import flatten
-
-project_option = click.option(
-    "-p",
-    "--project",
-    "project_path",
-    metavar="DIR",
-    type=DirectoryName(),
-    help="The project; default: found upward from the working directory.",
-)
-
-_NEGATIVE = re.compile(r"-(?:\.?\d|Infinity$)")
-_MARK = "\0"  # cannot be in an argument
-
-
-_COMPLETED_JOBS: Final = 200
-"""How many jobs the completion of keys looks at."""
-
-
-class QueryWord(click.types.StringParamType):
-    """A word of a query, which completes as a key where a key is due."""
-
-    name = "query"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Name the keys of the first jobs."""
-        if len(ctx.params.get(param.name or "") or ()) % 2:
-            return []
-        try:
-            changes = get_project(ctx.params.get("project_path")).workspace.scan()
-            some = [change.record for change in islice(changes, _COMPLETED_JOBS) if change.record]
-        except (SigfsError, OSError):
-            return []
-        keys = {Field(Space.SP, key) for record in some for key, _ in flatten(record.statepoint)}
-        return [CompletionItem(key) for key in sorted(map(format_key, keys)) if key.startswith(incomplete)]
-
-
-class QueryCommand(click.Command):
-    """A command whose arguments may be negative numbers; other words with a dash still must be options."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Hide the numbers from the parser; ``query_of`` shows them again."""
-        end = args.index("--") if "--" in args else len(args)
-        marked = [_MARK + word if _NEGATIVE.match(word) else word for word in args[:end]]
-        return super().parse_args(ctx, marked + args[end:])
-
-
-def query_of(words: Sequence[str]) -> Expr:
-    """Read a query from the command line: one word is text, several are its tokens."""
-    tokens = [word.removeprefix(_MARK) for word in words]
-    return parse_text(tokens[0]) if len(tokens) == 1 else parse_tokens(tokens)
-
 
 # init
 
@@ -120,7 +64,7 @@ A value is what a query says: 42, 0.1, true, null, [1, 2], "text" in quotes, any
 def job_command(words: tuple[str, ...], as_json: bool, as_path: bool, dry_run: bool, project_path: str | None) -> None:
     """Make the job with a state point, if it is not there, and print its id."""
     project = get_project(project_path)
-    statepoint = validate(_statepoint_of(words))
+    statepoint = validate(statepoint_of(words))
     workspace = project.workspace
     job_id = statepoint_id(statepoint, workspace.id_function) if dry_run else workspace.create(statepoint)
     path = os.path.join(workspace.path, job_id)
@@ -128,77 +72,6 @@ def job_command(words: tuple[str, ...], as_json: bool, as_path: bool, dry_run: b
         print_json({"id": job_id, "path": path, "sp": statepoint})
     else:
         click.echo(os.fsencode(path) if as_path else job_id)
-
-
-def _statepoint_of(words: Sequence[str]) -> Json:
-    if list(words) == ["-"]:
-        return _json_mapping(sys.stdin.buffer.read(), "standard input")
-    if len(words) == 1 and words[0].lstrip().startswith("{"):
-        return _json_mapping(os.fsencode(words[0]), "the argument")
-    statepoint: dict[str, Json] = {}
-    for word in words:
-        key, equals, token = word.partition("=")
-        if not equals or not all(key.split(".")):
-            raise click.UsageError(
-                f"expected KEY=VALUE, a JSON mapping or -, found {word!r}", click.get_current_context()
-            )
-        try:
-            value = parse_value(token)
-            field, operator = parse_key(key)
-        except QuerySyntaxError as error:
-            raise InvalidStatePoint(f"{key}: {error}") from None
-        keys = field.key.split(".")
-        if field.space is Space.ID:
-            raise InvalidStatePoint(
-                f"{key}: the id follows from the state point; a key of that name is written sp.{key}"
-            )
-        if field.space is Space.DOC:
-            raise InvalidStatePoint(
-                f"{key} is a key of the document, which no state point has; "
-                f"if it is meant as it stands: {_as_argument(key, value)}"
-            )
-        if operator or any(part.startswith("$") for part in keys) or _has_operator(value):
-            raise InvalidStatePoint(
-                f"{word}: operators are for queries; if it is meant as it stands: {_as_argument(key, value)}"
-            )
-        _put(statepoint, keys, value)
-    return statepoint
-
-
-def _has_operator(value: Json) -> bool:
-    """Tell whether a mapping within *value* has a key like ``$gt``."""
-    if isinstance(value, dict):
-        return any(key.startswith("$") or _has_operator(inner) for key, inner in value.items())
-    return isinstance(value, list) and any(_has_operator(inner) for inner in value)
-
-
-def _as_argument(key: str, value: Json) -> str:
-    """Spell the command that sets *key* as it stands."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return f"sigfs job {shlex.quote(json.dumps(value))}"
-
-
-def _json_mapping(data: bytes, where: str) -> Json:
-    try:
-        value = load_json(data)
-    except ValueError as error:
-        raise InvalidStatePoint(f"{where} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidStatePoint(f"{where} is no JSON mapping; a state point is one")
-    return value
-
-
-def _put(statepoint: dict[str, Json], keys: Sequence[str], value: Json) -> None:
-    inner = statepoint
-    for key in keys[:-1]:
-        deeper = inner.setdefault(key, {})
-        if not isinstance(deeper, dict):
-            raise InvalidStatePoint(f"{'.'.join(keys)} cannot be set: {key} has a value already")
-        inner = deeper
-    if keys[-1] in inner:
-        raise InvalidStatePoint(f"{'.'.join(keys)} is set twice")
-    inner[keys[-1]] = value
 
 
 # find

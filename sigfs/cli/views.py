@@ -6,9 +6,9 @@ import click
 
 from sigfs.api.project import Project, get_project
 from sigfs.cli.app import say
+from sigfs.cli.choosing import QueryCommand, QueryWord, project_option, query_of
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.cli.params import LayoutText, ViewName
-from sigfs.cli.project import QueryCommand, QueryWord, project_option, query_of
 from sigfs.model.views import NamedView, config_path, find_view, read_views, remove_view, write_view
 from sigfs.mount.views import read_view
 from sigfs.query import EVERYTHING, And, Expr, format_text

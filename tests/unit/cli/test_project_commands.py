@@ -348,7 +348,9 @@ def completed(*words: str) -> list[str]:
 def test_words_complete(run: Run, project: Path) -> None:
     assert completed("find", "") == ["a.b", "bar", "foo", "name"]
     assert completed("find", "f") == ["foo"]
-    assert completed("find", "foo", "") == []
+    assert completed("find", "foo", "") == ["7", "42"]
+    assert completed("find", "bar", "t") == ["true"]
+    assert completed("find", "name", "") == []
     assert completed("mount", "-o", "ro,tr") == [
         "ro,transport=", "ro,transport=fusepy", "ro,transport=kernel", "ro,transport=llfuse",
     ]  # fmt: skip
