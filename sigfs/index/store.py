@@ -491,8 +491,9 @@ class Store:
     def _compact(self) -> None:
         """Make a snapshot in a thread, unless one is at it."""
         if not self._closed and (self._compaction is None or not self._compaction.is_alive()):
-            self._compaction = threading.Thread(target=self._compact_now, name="sigfs-index-save", daemon=True)
-            self._compaction.start()
+            compaction = threading.Thread(target=self._compact_now, name="sigfs-index-save", daemon=True)
+            compaction.start()  # first: who closes waits for it
+            self._compaction = compaction
 
     def _compact_now(self) -> None:
         index = self._index

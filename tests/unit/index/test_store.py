@@ -875,3 +875,21 @@ def test_whenever_a_writer_is_killed_nothing_acknowledged_is_lost(project: Proje
     store.attach(index)
     store.close()
     assert len(list(path.iterdir())) == 3, "what the dead have left is swept"
+
+
+def test_a_store_may_be_closed_while_a_snapshot_is_about_to_be_made(
+    project: Project, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, index = opened(project), Index.build(project.workspace)
+    begin, begun = threading.Thread.start, []
+
+    def overtaken(thread: threading.Thread) -> None:
+        store.close()
+        begun.append(thread)
+        begin(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", overtaken)
+        store.attach(index)
+    begun[0].join()
+    assert not store.exists
