@@ -370,7 +370,8 @@ def test_umount_may_be_called_from_within(mounts: Mounts, project: Project, plac
     program = "import os, sys; os.chdir(sys.argv[1]); from sigfs.cli import main; main(['umount', '.'])"
     command = [sys.executable, "-c", program, str(place)]
     result = subprocess.run(command, env=mounts.environment(), capture_output=True, text=True, cwd="/")
-    assert (result.returncode, result.stderr) == (0, "")
+    said = [line for line in result.stderr.splitlines() if "waiting for process" not in line]  # on a slow machine
+    assert (result.returncode, said) == (0, [])
 
 
 def test_a_foreground_mount_is_announced_once(mounts: Mounts, project: Project, place: Path) -> None:
