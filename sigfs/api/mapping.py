@@ -135,7 +135,7 @@ class LiveMapping(_Live, MutableMapping[str, Any]):
         try:
             return self[name]
         except KeyError as error:
-            raise AttributeError(f"no key {name!r}" if error.args == (name,) else str(error)) from None
+            raise _attribute_error(name, error) from None
 
     def __setattr__(self, name: str, value: object) -> None:
         self._assert_no_method(name)
@@ -146,7 +146,7 @@ class LiveMapping(_Live, MutableMapping[str, Any]):
         try:
             del self[name]
         except KeyError as error:
-            raise AttributeError(f"no key {name!r}" if error.args == (name,) else str(error)) from None
+            raise _attribute_error(name, error) from None
 
     def _assert_no_method(self, name: str) -> None:
         if name.startswith("__") or hasattr(type(self), name):
@@ -368,6 +368,12 @@ def plain_copy(value: Json) -> Json:
 def _still(value: Any) -> Any:
     """Plain data if *value* is live; else *value*."""
     return value() if isinstance(value, LiveMapping | LiveList) else value
+
+
+def _attribute_error(name: str, error: KeyError) -> Exception:
+    if isinstance(error, SigfsError):  # not the key is missing but, for instance, the job
+        return error
+    return AttributeError(f"no key {name!r}" if error.args == (name,) else str(error.args[0]))
 
 
 def _follow(root: Json, steps: Steps, kind: type[_Node]) -> _Node:

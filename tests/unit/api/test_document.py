@@ -168,7 +168,11 @@ def test_a_document_whose_job_is_gone_says_so(tmp_path: Path) -> None:
 
     document = Document(JsonFile(gone, NAME))
     box = document
-    for action in (document, document.clear, lambda: box["a"], lambda: len(document)):
+    for action in (document, document.clear, lambda: box["a"], lambda: box.a, lambda: box.a.b, lambda: len(document)):
         with pytest.raises(NoSuchJob):
             action()
+    with pytest.raises(NoSuchJob):
+        document.a = 1
+    with pytest.raises(NoSuchJob):
+        del document.a
     assert repr(document) == "<Document: no such job>"
