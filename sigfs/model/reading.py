@@ -90,6 +90,8 @@ def read_job(workspace_fd: int, job_id: JobId, documents: bool) -> RawJob:
         try:
             statepoint, stamp = files.read_stamped(fd, STATEPOINT_FILE)
         except FileNotFoundError:
+            if not _is_at(fd, workspace_fd, job_id):  # on its way out, emptied before it is deleted
+                raise NoSuchJob(f"no job {job_id}") from None
             raise PendingJob(f"{job_id}: has no {STATEPOINT_FILE}") from None
         except OSError as error:
             raise pending(job_id, error) from error
@@ -98,6 +100,8 @@ def read_job(workspace_fd: int, job_id: JobId, documents: bool) -> RawJob:
         try:
             document, document_stamp = files.read_stamped(fd, DOCUMENT_FILE)
         except FileNotFoundError:
+            if not _is_at(fd, workspace_fd, job_id):
+                raise NoSuchJob(f"no job {job_id}") from None
             return RawJob(statepoint, None, Stamp(stamp, ABSENT))
         except OSError as error:
             if error.errno in _OURS:
@@ -106,6 +110,13 @@ def read_job(workspace_fd: int, job_id: JobId, documents: bool) -> RawJob:
         return RawJob(statepoint, document, Stamp(stamp, document_stamp, xxh3_64_intdigest(document)))
     finally:
         os.close(fd)
+
+
+def _is_at(fd: int, workspace_fd: int, job_id: JobId) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(job_id, dir_fd=workspace_fd, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def pending(job_id: JobId, error: OSError | ValueError) -> PendingJob:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from sigfs.errors import NoSuchJob, PendingJob
+from sigfs.model import files
 from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Change, JobId, Record
 from sigfs.model.workspace import DOCUMENT_FILE, STATEPOINT_FILE, Workspace
@@ -133,6 +134,24 @@ def test_a_job_removed_during_a_scan_is_left_out(workspace):
                 os.rmdir(os.path.join(workspace.path, job_id))
         seen.append(change.id)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("gone", [STATEPOINT_FILE, DOCUMENT_FILE])
+def test_a_job_that_is_removed_while_it_is_read_is_no_pending_job_nor_one_without_document(
+    workspace, monkeypatch, gone
+):
+    job_id = add(workspace, {"n": 1}, "{}")
+    real = files.read_stamped
+
+    def read_stamped(dir_fd, name):
+        if name == gone:
+            os.rename(os.path.join(workspace.path, job_id), os.path.join(workspace.path, "._sigfs_going"))
+            os.unlink(os.path.join(workspace.path, "._sigfs_going", gone))
+        return real(dir_fd, name)
+
+    monkeypatch.setattr(files, "read_stamped", read_stamped)
+    with pytest.raises(NoSuchJob):
+        workspace.read(job_id, documents=True)
 
 
 def test_an_abandoned_scan_leaves_no_descriptor_open(workspace):
