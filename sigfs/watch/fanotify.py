@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
@@ -42,6 +43,7 @@ _HANDLE_AT: Final = 12  # of struct file_handle in the record: after the header 
 _HANDLE_HEADER: Final = 8  # handle_bytes, handle_type
 _METADATA_VERSION: Final = 3
 _READ_BYTES: Final = 1 << 18
+_OVERFLOW: Final = Q_OVERFLOW.to_bytes(8, sys.byteorder)  # a mask
 
 
 class Event(NamedTuple):
@@ -106,6 +108,7 @@ class Fanotify:
         self._base = os.fsencode(os.path.basename(os.path.realpath(workspace)))
         self._handles = JobHandles(workspace)
         self._workspace_handle: bytes | None = None  # None: not attached
+        self._words: tuple[bytes, ...] = (b"",)  # one of them is in every event that matters
         self._device = 0  # st_dev of the workspace, if attached
         self._documents = False  # somebody follows documents
         flags = _CLOEXEC | _NONBLOCK | _UNLIMITED_QUEUE | _REPORT_DFID_NAME
@@ -163,6 +166,7 @@ class Fanotify:
             os.close(directory)
         self._base = os.fsencode(os.path.basename(os.path.realpath(self._workspace)))
         self._workspace_handle = handle
+        self._words = (handle, self._base, *FILES, _OVERFLOW)
         return True
 
     def detach(self) -> None:
@@ -173,15 +177,16 @@ class Fanotify:
         self._handles.clear()
 
     def read(self, noticed: Noticed) -> None:
-        """See ``Source``. About 1.5 us an event that concerns nobody here."""
+        """See ``Source``. About 1.5 us an event, 0.7 where none of many concerns anybody here."""
         while self._fd >= 0:
             try:
                 data = os.read(self._fd, _READ_BYTES)
             except BlockingIOError:
                 break
             try:
-                for event in parse(data):
-                    self._take(event, noticed)
+                if any(word in data for word in self._words):
+                    for event in parse(data):
+                        self._take(event, noticed)
             finally:
                 self._handles.release()
             if len(data) < _READ_BYTES // 2:

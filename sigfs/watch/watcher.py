@@ -87,6 +87,9 @@ HURRIED: Final = 8
 QUIET_S: Final = 0.0005
 """A wait that is no part of a storm: who makes one job after the other, each when the last is seen, waits longer."""
 
+QUIET_ELSEWHERE_S: Final = 0.005
+"""The same after events that concern nobody here, such as what programs do in the mount."""
+
 BUSY_PAUSE_S: Final = 0.002
 """... in which a pause gathers events, and lets directories be filled before they are looked at."""
 
@@ -165,6 +168,7 @@ class WorkspaceWatcher:
         self._listed_s = 0.0  # monotonic time of the last listing
         self._changed = False  # something was told since the last poll
         self._hurried = 0  # steps without a wait
+        self._heard = True  # in the last step, of something that matters here
         self._overflows = 0
         self._last: dict[str, Json] = {}  # about the last comparison
 
@@ -329,7 +333,8 @@ class WorkspaceWatcher:
         """Wait for something to do, then do some of it."""
         begun_s = time.monotonic()
         self._wait()
-        self._hurried = self._hurried + 1 if time.monotonic() - begun_s < QUIET_S else 0
+        quiet_s = QUIET_S if self._heard else QUIET_ELSEWHERE_S
+        self._hurried = self._hurried + 1 if time.monotonic() - begun_s < quiet_s else 0
         if self._hurried >= HURRIED and not (self._touched or self._outcome):
             self._stopping.wait(BUSY_PAUSE_S * min(self._hurried // HURRIED, LONGEST_PAUSE))
         if self._stopping.is_set():
@@ -376,6 +381,7 @@ class WorkspaceWatcher:
             return
         noticed = Noticed()
         self._source.read(noticed)
+        self._heard = bool(noticed.touched) or noticed.moved or noticed.overflown
         for job, what in noticed.touched.items():
             if what & APPEARED:  # another directory than the one that may have been awaited under this name
                 self._pending.discard(job)

@@ -12,7 +12,7 @@ import pytest
 
 from sigfs.errors import SigfsError
 from sigfs.model.types import JobId
-from sigfs.watch import handles
+from sigfs.watch import fanotify, handles
 from sigfs.watch.fanotify import (
     CLOSE_WRITE,
     CREATE,
@@ -48,6 +48,28 @@ def event(mask: int, *records: bytes, pid: int = 7, extra_header: bytes = b"") -
 
 def file_handle(content: bytes) -> bytes:
     return struct.pack("Ii", len(content), 1) + content
+
+
+def test_events_that_concern_nobody_are_not_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_fanotify(str(tmp_path))
+    workspace = tmp_path / "workspace"
+    (workspace / JOB).mkdir(parents=True)
+    source = Fanotify(str(workspace))
+    try:
+        assert source.attach()
+        source.read(Noticed())
+        taken: list[bytes] = []
+        monkeypatch.setattr(fanotify, "parse", lambda data: taken.append(data) or parse(data))
+        (workspace / JOB / "file").touch()
+        source.read(Noticed())
+        if taken:  # somebody else on this file system has done something at the same time
+            assert any(each.name != b"file" for each in parse(taken[0]))
+        (workspace / OTHER).mkdir()
+        noticed = Noticed()
+        source.read(noticed)
+        assert noticed.touched == {OTHER: APPEARED}
+    finally:
+        source.close()
 
 
 def test_events_are_taken_apart() -> None:
