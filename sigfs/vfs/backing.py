@@ -123,20 +123,7 @@ class Backing:
 
         Complexity: O(1) if it was used lately, else one system call for each level that was not.
         """
-        chain: list[DiskDirectory] = []
-        current = node
-        while (found := current.pin or self._cached(current.inode)) is None:
-            chain.append(current)
-            if current.job is not None:
-                found = self.workspace()
-                break
-            parent = self._inodes.get(current.parent)
-            if not isinstance(parent, DiskDirectory):
-                raise FsError(errno.ESTALE)
-            current = parent
-        for step in reversed(chain):
-            found = self._open_directory(found, step, _DIRECTORY)[0]
-        return found
+        return node.pin or self._cached(node.inode) or self._open(node)
 
     def listed(self, node: DiskDirectory) -> tuple[Descriptor, os.stat_result]:
         """Open the directory *node* for reading; nobody else moves the reading position. Gives its attributes, too.
@@ -295,11 +282,30 @@ class Backing:
         return found
 
     def _cached(self, inode: Inode) -> Descriptor | None:
-        with self._lock:
-            descriptor = self._cache.get(inode)
-            if descriptor is not None:
-                self._cache.move_to_end(inode)
-            return descriptor
+        try:  # each of the two is atomic; between them another thread may take it out
+            self._cache.move_to_end(inode)
+            return self._cache[inode]
+        except KeyError:
+            return None
+
+    def _open(self, node: DiskDirectory) -> Descriptor:
+        """Open *node* from the nearest directory above it that is open."""
+        chain = [node]
+        found: Descriptor | None = None
+        while found is None:
+            lowest = chain[-1]
+            if lowest.job is not None:
+                found = self.workspace()
+                break
+            parent = self._inodes.get(lowest.parent)
+            if not isinstance(parent, DiskDirectory):
+                raise FsError(errno.ESTALE)
+            found = parent.pin or self._cached(parent.inode)
+            if found is None:
+                chain.append(parent)
+        for step in reversed(chain):
+            found = self._open_directory(found, step, _DIRECTORY)[0]
+        return found
 
     def _open_directory(self, above: Descriptor, node: DiskDirectory, flags: int) -> tuple[Descriptor, os.stat_result]:
         try:

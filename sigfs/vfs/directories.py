@@ -162,7 +162,7 @@ class OpenDirectories(OpenFiles):
 
     def _directory(self, inode: Inode) -> Directory:
         node = self._inodes.get(inode)
-        if isinstance(node, File | VirtualFile):
+        if isinstance(node, (File, VirtualFile)):
             raise FsError(errno.ENOTDIR)
         return node
 

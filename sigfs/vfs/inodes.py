@@ -62,7 +62,7 @@ class Inodes:
         # directory it is told the job's id as the name, and 0 for the workspace.
         self.on_name: Callable[[Inode, str, Inode], None] | None = None
         self._lock = threading.Lock()
-        self._last = int(ROOT)  # ids are counted up and never given again (I4)
+        self._last = ROOT  # ids are counted up and never given again (I4)
         top = TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"), reads_documents=reads_documents)
         self._nodes: dict[Inode, Node] = {ROOT: top}
         # (parent, name) -> the directory that a lookup finds there; attached nodes only, without the root
@@ -140,7 +140,7 @@ class Inodes:
     @property
     def last(self) -> Inode:
         """The latest node id: what is made from now on gets a higher one."""
-        return Inode(self._last)
+        return self._last
 
     # Taking references
 
@@ -221,16 +221,17 @@ class Inodes:
 
         The caller has made sure that a node with this number is the same file (and detached it otherwise).
         """
-        key = (found.st_dev, found.st_ino)
+        key, kind = (found.st_dev, found.st_ino), stat.S_IFMT(found.st_mode)
         with self._lock:
             node = self._files.get(key)
-            if node is None or node.kind != stat.S_IFMT(found.st_mode):
+            if node is None or node.kind != kind:
                 if node is not None:
                     self._detach_file(node)
-                self.get(parent)
-                node = File(self._next(), *key, stat.S_IFMT(found.st_mode))
+                node = File(self._next(), *key, kind)
+                self._add_location(node, (parent, name))  # ESTALE rather than a node that hangs in the air
                 self._nodes[node.inode] = self._files[key] = node
-            self._add_location(node, (parent, name))
+            else:
+                self._add_location(node, (parent, name))
             node.pin = None  # a name leads to it again
             node.lookups += 1
             return node
@@ -389,8 +390,8 @@ class Inodes:
     # With the lock held
 
     def _next(self) -> Inode:
-        self._last += 1
-        return Inode(self._last)
+        self._last = last = Inode(self._last + 1)
+        return last
 
     def _attach_directory(self, node: Directory) -> None:
         parent = self.get(node.parent)  # ESTALE rather than a node that hangs in the air

@@ -53,7 +53,7 @@ class Metadata(OpenDirectories):
     def birth_ns(self, inode: Inode, handle: FileHandle | None = None) -> int | None:
         """Give when *inode* was made, in ns since the epoch; None if that is not known. Raises as ``getattr``."""
         node = self._inodes.get(inode)
-        if isinstance(node, TreeDirectory | VirtualFile):
+        if isinstance(node, (TreeDirectory, VirtualFile)):
             return None
         file = None if handle is None else self._files.get(handle)
         target = file.descriptor if file is not None and file.node is node else self._backing.node(node)
@@ -85,7 +85,7 @@ class Metadata(OpenDirectories):
         if self._is_no_matter(node):
             return self.getattr(inode)
         self._may_change(node)
-        assert isinstance(node, DiskDirectory | File)
+        assert isinstance(node, (DiskDirectory, File))
         file = None if handle is None else self._files.get(handle)
         if changes.size is not None and isinstance(node, File) and (job := self._statepoints.job_of(node)) is not None:
             self._statepoints.resize(job, changes.size, caller)
@@ -106,7 +106,7 @@ class Metadata(OpenDirectories):
     def statfs(self, inode: Inode) -> os.statvfs_result:
         """Describe the file system below: that of the workspace for what is virtual."""
         node = self._inodes.get(inode)
-        if isinstance(node, DiskDirectory | File):
+        if isinstance(node, (DiskDirectory, File)):
             target = self._backing.node(node)
         else:
             try:
@@ -143,7 +143,7 @@ class Metadata(OpenDirectories):
     def listxattr(self, inode: Inode, caller: Caller | None = None) -> list[str]:
         """List the names of the extended attributes: those that *caller* would be shown below."""
         node = self._inodes.get(inode)
-        if not isinstance(node, DiskDirectory | File):
+        if not isinstance(node, (DiskDirectory, File)):
             return []
         target = self._backing.node(node)
         names = os.listxattr(target.path)
@@ -160,7 +160,7 @@ class Metadata(OpenDirectories):
         self._may_change(node)
         if isinstance(node, DiskDirectory) and name.startswith(_OURS):
             raise FsError(errno.EPERM)
-        assert isinstance(node, DiskDirectory | File)
+        assert isinstance(node, (DiskDirectory, File))
         target = self._backing.node(node)
         with as_caller(caller):
             os.setxattr(target.path, name, value, flags)
@@ -173,7 +173,7 @@ class Metadata(OpenDirectories):
         self._may_change(node)
         if isinstance(node, DiskDirectory) and name.startswith(_OURS):
             raise FsError(errno.EPERM)
-        assert isinstance(node, DiskDirectory | File)
+        assert isinstance(node, (DiskDirectory, File))
         target = self._backing.node(node)
         with as_caller(caller):
             os.removexattr(target.path, name)
@@ -188,5 +188,5 @@ class Metadata(OpenDirectories):
 
     def _may_change(self, node: Node) -> None:
         self._require_writable()
-        if isinstance(node, TreeDirectory | VirtualFile):
+        if isinstance(node, (TreeDirectory, VirtualFile)):
             raise FsError(errno.EPERM)

@@ -257,7 +257,7 @@ def name_at(body: memoryview, start: int = 0) -> str:
     """
     if len(body) - start < 2 or body[-1]:
         raise FsError(errno.EINVAL)
-    return decode(body[start:-1])
+    return str(body[start:-1], _ENCODING, _ERRORS)
 
 
 def two_names_at(body: memoryview, start: int = 0) -> tuple[str, str]:
@@ -286,8 +286,7 @@ def split_timeout(seconds: float) -> tuple[int, int]:
 
 def _fields(stat: os.stat_result) -> tuple[int, ...]:
     """Give a node's attributes in the order of STAT. Much of what a reply costs, so: few steps."""
-    mode, ino, _, nlink, uid, gid, size, *times = stat[:10]
-    atime, mtime, ctime = cast("list[int]", times)  # in whole seconds
+    mode, ino, _, nlink, uid, gid, size, atime, mtime, ctime = cast("list[int]", stat)  # times in whole seconds
     return (
         ino & _MASK_64,
         size,
