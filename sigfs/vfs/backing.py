@@ -29,6 +29,7 @@ DESCRIPTORS_LIMIT: Final = 4096
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _LISTED: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW
+_HARMLESS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Descriptor:
@@ -175,6 +176,26 @@ class Backing:
                 return descriptor
         raise FsError(errno.ESTALE)
 
+    def opened(self, node: File, flags: int) -> tuple[Descriptor, os.stat_result] | None:
+        """Open *node* by the name that led to it last, and see afterwards whether it is *node*.
+
+        Takes a third of the system calls of opening what ``node`` gives. Only to read: what else may have got that name
+        by others is opened, too, without waiting, and closed again.
+
+        Returns:
+            A descriptor and the attributes; None if that did not do, which says nothing of other ways.
+        """
+        try:
+            inode, name = list(node.locations)[-1]
+            parent = self._inodes.get(inode)
+            assert isinstance(parent, DiskDirectory)
+            directory = self.directory(parent)
+            descriptor = Descriptor(os.open(name, flags | _HARMLESS, dir_fd=directory.fd))
+        except (OSError, FsError, IndexError):
+            return None
+        found = os.fstat(descriptor.fd)
+        return (descriptor, found) if is_same(node, found) else None
+
     def stat(self, node: DiskDirectory | File) -> os.stat_result:
         """Give the attributes of *node*; cheaper than ``node`` and fstat.
 
@@ -253,9 +274,10 @@ class Backing:
 
     def close(self) -> None:
         """Let go of all descriptors. What is asked for afterwards is opened again."""
-        with self._lock:
-            self._cache.clear()
+        with self._lock:  # what is closed is out of everybody's reach by then
+            before, self._cache = self._cache, OrderedDict()
             self._workspace_found = None
+        before.clear()
 
     def discard(self, inode: Inode) -> Descriptor | None:
         """Give and forget the descriptor of a directory, which is opened again when it is asked for."""
@@ -282,7 +304,7 @@ class Backing:
         return found
 
     def _cached(self, inode: Inode) -> Descriptor | None:
-        try:  # each of the two is atomic; between them another thread may take it out
+        try:  # without the lock: each of the two is atomic, and between them another thread may take it out
             self._cache.move_to_end(inode)
             return self._cache[inode]
         except KeyError:

@@ -49,12 +49,14 @@ class OpenFile:
     """One open file.
 
     Attributes:
+        found: what the disk said of it when it was opened; None of a file that is nowhere on the disk.
         writable: it was opened for writing.
         content: of a file that is nowhere on the disk; its ``descriptor`` serves for locks only.
     """
 
     node: File | VirtualFile
     descriptor: Descriptor
+    found: os.stat_result | None
     writable: bool
     content: Content | None = None
 
@@ -83,10 +85,10 @@ class OpenFiles:
     def _new_handle(self) -> FileHandle:
         return FileHandle(next(self._handles))
 
-    def _opened(self, node: File, descriptor: Descriptor, flags: int) -> FileHandle:
+    def _opened(self, node: File, descriptor: Descriptor, found: os.stat_result, flags: int) -> FileHandle:
         handle = self._new_handle()
         self._inodes.opened(node, descriptor)
-        self._files[handle] = OpenFile(node, descriptor, flags & os.O_ACCMODE != os.O_RDONLY)
+        self._files[handle] = OpenFile(node, descriptor, found, flags & os.O_ACCMODE != os.O_RDONLY)
         return handle
 
     def _opened_virtual(self, node: VirtualFile) -> FileHandle:
@@ -98,7 +100,7 @@ class OpenFiles:
         node.content.opened()
         handle = self._new_handle()
         self._inodes.opened(node, descriptor)
-        self._files[handle] = OpenFile(node, descriptor, False, node.content)
+        self._files[handle] = OpenFile(node, descriptor, None, False, node.content)
         return handle
 
     def is_virtual(self, handle: FileHandle) -> bool:
@@ -217,9 +219,9 @@ class OpenFiles:
         """
         file = self._file(handle)
         node = file.node
-        if isinstance(node, VirtualFile):
+        found = file.found
+        if found is None or isinstance(node, VirtualFile):
             return DataCache(may_keep=True, attributes_hold=True)
-        found = os.fstat(file.descriptor.fd)
         stamp = freshness.stamp(found)
         may_keep = node.data_as_of == stamp
         if may_keep or (has_data and self._keeps_data and freshness.will_tell(file.descriptor.fd, found)):
@@ -321,16 +323,16 @@ class OpenFiles:
             return os.copy_file_range(source.descriptor.fd, target.descriptor.fd, length, off_in, off_out)
 
     def passthrough_fd(self, handle: FileHandle) -> int | None:
-        """Give a descriptor that the kernel may use in place of requests, valid while *handle* is open.
+        """Give, when a file has just been opened, a descriptor that the kernel may use in place of requests.
 
-        None for a file with set-id bits: root may keep them when it writes, and the kernel registers a descriptor
-        for all who open the file. To be registered within ``as_ordinary_writer``: the bits may be set later.
+        It is valid while *handle* is open. None for a file with set-id bits: root may keep them when it writes, and the
+        kernel registers a descriptor for all who open the file. To be registered within ``as_ordinary_writer``: the
+        bits may be set later.
         """
         file = self._file(handle)
-        if file.content is not None:
+        if file.found is None or file.found.st_mode & (stat.S_ISUID | stat.S_ISGID):
             return None
-        mode = os.fstat(file.descriptor.fd).st_mode
-        return None if mode & (stat.S_ISUID | stat.S_ISGID) else file.descriptor.fd
+        return file.descriptor.fd
 
 
 def _writer(kill_suidgid: bool) -> AbstractContextManager[None]:

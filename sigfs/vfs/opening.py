@@ -63,11 +63,15 @@ class Opening(Names):
                 self._statepoints.await_opening(job, flags, caller)
                 raise FsError(errno.ESTALE)
             self._disk.require_name(node)
-        source = self._backing.node(node)
-        # Who truncates, unless it is root, takes set-id bits away. To run a program it need not be readable.
-        with as_caller(caller) if flags & os.O_TRUNC else as_reader(None if flags & _FMODE_EXEC else caller):
-            descriptor = Descriptor(os.open(source.path, flags & _OPEN_FLAGS | (0 if wait else os.O_NONBLOCK)))
-        handle = self._opened(node, descriptor, flags)
+        how = flags & _OPEN_FLAGS
+        opened = None if writes or wait or not caller.by_acl else self._backing.opened(node, how)
+        if opened is None:
+            source = self._backing.node(node)
+            # Who truncates, unless it is root, takes set-id bits away. To run a program it need not be readable.
+            with as_caller(caller) if flags & os.O_TRUNC else as_reader(None if flags & _FMODE_EXEC else caller):
+                descriptor = Descriptor(os.open(source.path, how | (0 if wait else os.O_NONBLOCK)))
+            opened = descriptor, os.fstat(descriptor.fd)
+        handle = self._opened(node, *opened, flags)
         self._statepoints.opened(node)
         return handle
 
@@ -101,7 +105,7 @@ class Opening(Names):
             return self._open_existing(parent, name, flags, caller, wait=wait)
         found = os.fstat(descriptor.fd)
         file = self._disk.file_node(parent, name, found, made_after=latest)
-        return self._disk.attrs(file, found), self._opened(file, descriptor, flags)
+        return self._disk.attrs(file, found), self._opened(file, descriptor, found, flags)
 
     def tmpfile(self, parent: Inode, mode: int, flags: int, caller: Caller) -> tuple[Attrs, FileHandle]:
         """Make and open a regular file without a name in directory *parent*, and take one reference to it.
@@ -118,7 +122,7 @@ class Opening(Names):
             descriptor = Descriptor(os.open(".", how, mode, dir_fd=directory.fd))
         found = os.fstat(descriptor.fd)
         file = self._inodes.nameless_file(found)
-        return self._disk.attrs(file, found), self._opened(file, descriptor, flags)
+        return self._disk.attrs(file, found), self._opened(file, descriptor, found, flags)
 
     def flush(self, handle: FileHandle, owner: LockOwner | None = None) -> bool:
         """As ``OpenFiles.flush``.
@@ -149,7 +153,7 @@ class Opening(Names):
         except BaseException:
             self._inodes.forget(node.inode, 1)
             raise
-        return self._scratch_attrs(node), self._opened(node, descriptor, flags)
+        return self._scratch_attrs(node), self._opened(node, descriptor, os.fstat(descriptor.fd), flags)
 
     def _open_existing(
         self, parent: Inode, name: str, flags: int, caller: Caller, *, wait: bool

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from sigfs.vfs.types import FileHandle, SetAttr
+from sigfs.vfs.types import FileHandle, FsError, SetAttr
 
 
 @pytest.fixture
@@ -140,7 +140,38 @@ def test_the_kernel_may_use_the_descriptor_of_a_file_without_set_id_bits(world, 
     assert os.pread(fd, 3, 0) == b"012"
     for mode in (0o4755, 0o2755):
         os.chmod(world.below(1, "file"), mode)
-        assert world.operations.passthrough_fd(opened) is None
+        again = world.operations.open(world.operations.inode_of(opened), os.O_RDONLY, world.caller)
+        assert world.operations.passthrough_fd(again) is None
+        world.operations.release(again)
+
+
+@pytest.mark.parametrize("other", ["file", "symbolic link", "fifo", "directory", "nothing"])
+def test_what_others_have_put_in_the_place_of_a_file_is_not_opened_for_it(world, file, other):
+    path = world.below(1, "file")
+    os.rename(path, world.below(1, "elsewhere"))
+    with open(world.below(1, "secret"), "w") as secret:
+        secret.write("secret")
+    match other:
+        case "file":
+            os.rename(world.below(1, "secret"), path)
+        case "symbolic link":
+            os.symlink("secret", path)
+        case "fifo":
+            os.mkfifo(path)
+        case "directory":
+            os.mkdir(path)
+    with pytest.raises(FsError) as found:
+        world.operations.open(file, os.O_RDONLY, world.caller, wait=False)
+    assert found.value.errno == errno.ESTALE
+
+
+def test_a_file_is_opened_by_another_of_its_names_when_others_have_taken_the_last(world, file):
+    os.link(world.below(1, "file"), world.below(1, "other"))
+    assert world.find("foo/1/other").inode == file
+    os.unlink(world.below(1, "other"))
+    handle = world.operations.open(file, os.O_RDONLY, world.caller, wait=False)
+    assert world.operations.read(handle, 0, 3) == b"012"
+    world.operations.release(handle)
 
 
 def test_an_unlinked_file_that_is_open_is_all_there(world, file, failure):
