@@ -9,6 +9,7 @@ passthrough; and a request costs no more than with a compiled binding. Linux 5.4
 ``device``         the descriptor: receive, reply, notify
 ``negotiation``    INIT
 ``server``         the loop
+``alertness``      whether it stays awake between two requests
 ``handlers``       one method a request; ``directories`` packs listings
 ``crew``           threads that may get stuck, and others that take over
 ``pool``           threads for requests that may wait for a disk
@@ -133,7 +134,7 @@ class Transport:
             return
         if wake >= 0:
             self._notifier.stop(_STOP_TIMEOUT_S)  # while there still is somebody to answer what it may be waiting for
-            server.stopping.set()
+            server.stopping = True
             threading.Thread(target=_wake, args=(wake, server), name="sigfs-wake", daemon=True).start()
         if not self._served.wait(_STOP_TIMEOUT_S * 2):
             log.warning("the server has not ended")

@@ -21,6 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from sigfs.transports.base import errno_of
+from sigfs.transports.kernel.alertness import LOOK_EVERY, Alertness
 from sigfs.transports.kernel.crew import Crew, Worker
 from sigfs.transports.kernel.handlers import Handlers
 from sigfs.transports.kernel.negotiation import BUFFER_BYTES
@@ -67,7 +68,7 @@ class Server:
         self._readers = Crew("sigfs-serve", self._read)
         handlers = Handlers(device, operations, session, self)
         self._handlers, self._list_names = handlers.by_opcode, handlers.list_names
-        self.stopping = threading.Event()
+        self.stopping = False
         """Set it and send requests, as long as ``is_reading``, to end the loop before the file system is unmounted."""
         self._ended = threading.Event()
         self._failure: BaseException | None = None  # what ended the loop
@@ -158,25 +159,41 @@ class Server:
     # The threads
 
     def _read(self, worker: Worker) -> None:
-        """Receive and handle requests, until relieved."""
+        """Receive and handle requests, until relieved. Much of what a request costs, so: few calls."""
         buffer = bytearray(BUFFER_BYTES)
         view = memoryview(buffer)
         receive, header_size, counts = self._device.receive, IN_HEADER.size, worker.counts
+        unpack, new, handlers, no_handler = IN_HEADER.unpack_from, tuple.__new__, self._handlers, self._refuse
+        stays_awake, left = False, LOOK_EVERY
         try:
-            while length := receive(buffer):
+            alertness = Alertness(self._device.fd)
+            while True:
+                if stays_awake:
+                    alertness.wait()
+                length = receive(buffer)
+                if not length:
+                    break
+                left -= 1
+                if not left:
+                    left, stays_awake = LOOK_EVERY, alertness.look() and len(self._readers.on_duty) == 1
                 if length < header_size:
                     log.error("a request of %d bytes has no header", length)
                     continue
-                request = worker.task = Header._make(IN_HEADER.unpack_from(buffer))
+                request = worker.task = new(Header, unpack(buffer))
                 if self._asleep:
                     self._asleep = False
                     self._calls.put(None)
                 opcode = request.opcode
                 counts[opcode] = counts.get(opcode, 0) + 1
-                worker.body = view[header_size:length]
-                self._handle(request, worker.body)
+                body = worker.body = view[header_size:length]
+                try:
+                    handlers.get(opcode, no_handler)(request, body)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on
+                    number = errno_of(error)
+                    if opcode not in _UNANSWERED:
+                        self._device.fail(request.unique, number)
                 worker.task = None
-                if self.stopping.is_set():
+                if self.stopping:
                     break
                 if worker.relieved:
                     return
@@ -184,20 +201,9 @@ class Server:
             self._failure = error
         self._ended.set()
 
-    def _handle(self, request: Header, body: memoryview) -> None:
-        """Handle one request. Whatever it is, the loop goes on."""
-        handler = self._handlers.get(request.opcode)
-        if handler is None:
-            self._device.fail(request.unique, errno.ENOSYS)
-            return
-        try:
-            handler(request, body)
-        except Exception as error:  # noqa: BLE001  the table of errors is errno_of's
-            number = errno_of(error)
-        else:
-            return
-        if request.opcode not in _UNANSWERED:
-            self._device.fail(request.unique, number)
+    def _refuse(self, request: Header, body: memoryview) -> None:
+        del body
+        self._device.fail(request.unique, errno.ENOSYS)
 
     def _watch(self) -> None:
         """See that somebody reads, whatever the others wait for."""
@@ -230,7 +236,7 @@ class Server:
             self._slow_until_s = now_s + _SLOW_S
             self._answer_without_attributes(worker)
         is_slow = now_s < self._slow_until_s
-        if self._ended.is_set() or self.stopping.is_set():
+        if self._ended.is_set() or self.stopping:
             return False
         if is_slow:
             self._readers.fill(_SLOW_READERS)
