@@ -23,7 +23,7 @@ PATIENCE_NS: Final = 100_000
 """How long to stay awake for a request. The next one of a program that does little else comes sooner."""
 _CLOSE_NS: Final = 3 * PATIENCE_NS
 """Requests that come one after the other within so long, their answers included, follow closely."""
-_PAUSE_NS: Final = 1_000_000_000
+_PAUSE_NS: Final = 100_000_000
 """After others wanted to run, or requests did not come in time, for so long it is not tried again."""
 _SLEPT: Final = LOOK_EVERY // 2
 _PUSHED_ASIDE: Final = LOOK_EVERY // 20

@@ -76,14 +76,14 @@ def test_it_sleeps_where_there_is_one_processor(machine: Machine, monkeypatch: p
 
 
 @pytest.mark.parametrize("so", [{"slept": 0.0, "pushed_aside": 0.5}, {"slept": 0.9}])
-def test_it_gives_that_up_for_a_second_when_others_want_to_run_or_requests_are_late(
+def test_it_gives_that_up_for_a_while_when_others_want_to_run_or_requests_are_late(
     machine: Machine, so: dict[str, float]
 ) -> None:
     one = machine.thread()
     assert machine.requests(one)
     assert not machine.requests(one, **so)  # type: ignore[arg-type]
     assert not machine.requests(one)
-    machine.now_ns += 1_000_000_000
+    machine.now_ns += 100_000_000
     assert not machine.requests(one, each_ns=10 * PATIENCE_NS)
     assert machine.requests(one)
 
