@@ -198,7 +198,7 @@ def let_go(processes: list[subprocess.Popen[str]]) -> None:
         process.stdin.flush()
 
 
-@pytest.mark.parametrize(("how", "each"), [("flock", 300), ("lock file", 50)])
+@pytest.mark.parametrize(("how", "each"), [("flock", 100), ("lock file", 40)])
 def test_increments_of_four_processes_all_count_and_readers_see_whole_states(file: Path, how: str, each: int) -> None:
     processes = [start(EDITOR, file.parent, each, how) for _ in range(4)]
     reader = handle(file.parent)
