@@ -12,12 +12,15 @@ import functools
 from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigfs.index.crawl import Progress, differing, drop_known_documents, in_portions
 from sigfs.model.places import Listing, Location, Places
 from sigfs.model.reading import RawJobs, parse, read_chunk, stat_chunk
 from sigfs.model.types import UNKNOWN, Change, Findings, JobId, Record, Stamp, Stamped
+
+if TYPE_CHECKING:
+    from sigfs.index.table import Table
 
 NOTHING_KNOWN: Final = Stamped([], array("Q"), array("Q"), array("Q"))
 
@@ -33,7 +36,8 @@ def revalidate_places(
 ) -> Findings:
     """Find what is not as it is known to be; with nothing known, read all jobs.
 
-    As ``crawl.revalidate``. Gone is every known job that is not found, but not those where it cannot be told.
+    As ``crawl.revalidate``. Gone is every known job that is not found, but not where that cannot be told, nor one that
+    has lost its state point file and not its directory, which is pending.
 
     Args:
         known: of jobs outside of the workspace; see ``split``.
@@ -66,8 +70,10 @@ def revalidate_places(
     )
     for key in stamps.keys() - found.jobs.keys():
         location = places.location(key)
-        if location is None or not found.may_have(location):
+        if location is None or not (found.may_have(location) or places.is_emptied(key)):
             changes.append(Change(key, None))
+        elif not found.may_have(location):
+            pending.append(key)
     told = {change.id for change in changes}
     told.update(pending)
     changes += [Change(key, None) for key in suspects if key in stamps and key not in told]  # gone since the listing
@@ -99,6 +105,19 @@ def read_places(
             changes += [Change(row[0], Record(*row)) for row in batch.rows]
             pending += batch.pending
     return Findings(changes, pending)
+
+
+def known_outside(table: Table, places: Places) -> Stamped:
+    """What *table* knows of the jobs outside of the workspace; O(jobs there)."""
+    stamped = Stamped([], array("Q"), array("Q"), array("Q"))
+    for key in places.known_keys():
+        stamp = table.stamp(key)
+        if stamp is not None:
+            stamped.ids.append(key)
+            stamped.statepoints.append(stamp.statepoint)
+            stamped.documents.append(stamp.document)
+            stamped.contents.append(stamp.content)
+    return stamped
 
 
 def split(known: Stamped, places: Places) -> tuple[Stamped, Stamped]:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -116,6 +117,10 @@ class Places:
         """Whether *key* belongs to a job, of now or before, outside of the workspace."""
         return key in self._locations
 
+    def known_keys(self) -> list[JobId]:
+        """The keys of all jobs, of now or before, outside of the workspace."""
+        return list(self._locations)
+
     def id_of(self, key: JobId) -> str:
         """The id of a job, by its key: that of a managed job is the key itself."""
         location = self._locations.get(key)
@@ -172,6 +177,29 @@ class Places:
         finally:
             os.close(fd)
 
+    def is_emptied(self, key: JobId) -> bool:
+        """Whether the job has lost its state point file, but not its directory; as who removes a job may do first.
+
+        False if the directory is not indexed any more.
+        """
+        location = self._locations[key]
+        if not any(path == location.base and (deep or "/" not in location.name) for path, deep in self.places):
+            return False
+        try:
+            fd = os.open(location.base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            os.close(files.open_below(fd, location.name))
+            os.stat(f"{location.name}/{STATEPOINT_FILE}", dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError as error:
+            return bool(error.filename == f"{location.name}/{STATEPOINT_FILE}")
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return False
+
     # Looking
 
     def listing(self) -> Listing:
@@ -185,14 +213,14 @@ class Places:
         found = Listing()
         taken: set[str] = set()
         for place in self.places:
-            self.look(place, "", found, taken)
+            self.look(place, [""], found, taken)
         return found
 
-    def look(self, place: Place, name: str, found: Listing, taken: set[str]) -> None:
-        """Look at one directory in *place*, and where jobs are looked for at any depth, below it.
+    def look(self, place: Place, names: Iterable[str], found: Listing, taken: set[str]) -> None:
+        """Look at some directories in *place*, and where jobs are looked for at any depth, below them.
 
         Args:
-            name: path from the place; "" for the place itself.
+            names: paths from the place, whose parents have been looked at before; "" for the place itself.
             found: gets what is found.
             taken: real paths of jobs that count elsewhere; gets those of these.
         """
@@ -205,7 +233,7 @@ class Places:
                 found.unreadable[place.path] = error.strerror or str(error)
             return
         try:
-            _Walk(self, place, base_fd, found, taken).run(name)
+            _Walk(self, place, base_fd, found, taken).run(names)
         finally:
             os.close(base_fd)
 
@@ -227,14 +255,21 @@ class _Walk:
         self._workspace = "" if places.workspace is None else os.path.realpath(places.workspace)
         self._mounts = _mounts_below(self._real)
 
-    def run(self, name: str) -> None:
+    def run(self, names: Iterable[str]) -> None:
         if self._is_inside_mounted():
             self._found.unreadable[self._place.path] = "it is in a mounted project"
             return
-        todo = [name]
-        if name:
+        todo: list[str] = []
+        by_parent: dict[str, list[str]] = {}
+        for name in names:
             above, _, last = name.rpartition("/")
-            todo = self._below(above, [last])
+            if last:
+                by_parent.setdefault(above, []).append(last)
+            else:
+                todo.append("")
+        for above, lasts in by_parent.items():
+            there = [last for last in lasts if self._is_directory(f"{above}/{last}" if above else last)]
+            todo += self._below(above, there)
         while todo:
             directory = todo.pop()
             try:
@@ -311,6 +346,19 @@ class _Walk:
         if id_prefix == "." or id_prefix.endswith(".."):  # the name may be a part of the way to the workspace
             return self._places.key_at(location.path)
         return _hash(f"{id_prefix}/{name}" if id_prefix != "/" else f"/{name}")
+
+    def _is_directory(self, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        real = os.path.join(self._real, path)
+        if name[0] == "." or name[-1] == "~" or self._mounts.get(real) == _MOUNTED:
+            return False
+        if is_job_id(name) and os.path.dirname(real) == self._workspace:
+            return False
+        try:
+            status = os.stat(path, dir_fd=self._base_fd, follow_symlinks=False)
+        except OSError as error:
+            return error.errno not in _GONE
+        return stat.S_ISDIR(status.st_mode)
 
     def _may_touch(self, real: str) -> bool:
         """Whether a directory may be looked at: not the workspace, nor what is mounted, which might not answer."""

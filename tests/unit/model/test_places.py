@@ -199,7 +199,10 @@ def test_no_step_to_a_job_follows_a_link_that_has_taken_its_place(root):
 def test_one_directory_can_be_looked_at_alone(root):
     add(root / "data" / "one", {"a": 1})
     add(root / "data" / "deep" / "two", {"a": 2})
+    (root / "data" / "link").symlink_to("one")
     for entry, name, expected in (
+        ("data", "link", []),
+        ("data", ".one", []),
         ("data", "one", ["../data/one"]),
         ("data", "deep", []),
         ("data", "none", []),
@@ -208,7 +211,7 @@ def test_one_directory_can_be_looked_at_alone(root):
     ):
         found = places(root, entry)
         listing = module.Listing()
-        found.look(found.places[0], name, listing, set())
+        found.look(found.places[0], [name], listing, set())
         assert ids(found, listing) == expected
 
 
