@@ -18,8 +18,8 @@ from typing import Final
 from sigfs.errors import DestinationExists, JobNotEmpty, NoSuchJob, PendingJob
 from sigfs.model import files
 from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE, parse_statepoint, read_job
-from sigfs.model.statepoint import load_json, statepoint_id
-from sigfs.model.types import JobId
+from sigfs.model.statepoint import encode, load_json, statepoint_id, validate
+from sigfs.model.types import JobId, StatePoint
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,40 @@ def migrate(workspace_fd: int, old: JobId, new: JobId, data: bytes, function: st
     files.fsync_directory(workspace_fd)
 
 
+def restate(directory_fd: int, name: str, before: StatePoint | None, after: StatePoint) -> None:
+    """Give the job in the directory *name*, which is not called by its state point, another one. It stays where it is.
+
+    Raises:
+        InvalidStatePoint: see `sigfs.model.statepoint.validate`.
+        NoSuchJob: there is none with the state point *before* (any more).
+        PendingJob: its state point cannot be read.
+        DestinationExists: it has the state point *after*.
+        OSError: permissions, no space and the like; all is as before.
+    """
+    data = encode(validate(after))
+    fd = _open(directory_fd, name)
+    try:
+        found = parse_statepoint(JobId(name), read_job(directory_fd, JobId(name), documents=False).statepoint)
+        if found is None or before is None or encode(found) != encode(before):
+            raise NoSuchJob(f"{name} has another state point by now")
+        if data == encode(found):
+            raise DestinationExists(errno.EEXIST, "the job has this state point", name)
+        mode = stat.S_IMODE(os.stat(STATEPOINT_FILE, dir_fd=fd, follow_symlinks=False).st_mode)
+        temporary = files.temporary_name()
+        files.write_new(fd, temporary, data, mode)
+        try:
+            with contextlib.suppress(PermissionError):
+                os.chmod(temporary, mode, dir_fd=fd)  # whatever the umask
+            os.rename(temporary, STATEPOINT_FILE, src_dir_fd=fd, dst_dir_fd=fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=fd)
+            raise
+        files.fsync_directory(fd)
+    finally:
+        os.close(fd)
+
+
 def finish(workspace_fd: int, job_id: JobId, function: str) -> bool:
     """Complete the migration to *job_id* that another process has begun, and may have been killed at.
 
@@ -108,7 +142,7 @@ def finish(workspace_fd: int, job_id: JobId, function: str) -> bool:
     return False
 
 
-def remove(workspace_fd: int, job_id: JobId) -> None:
+def remove(workspace_fd: int, job_id: str) -> None:
     """Remove the job if its directory holds nothing but metadata.
 
     It vanishes at once: the directory gets a temporary name, then its files are taken out, then it is deleted. Should
@@ -166,7 +200,7 @@ def rename_new(directory_fd: int, old: str, new: str) -> None:
         raise
 
 
-def _open(workspace_fd: int, job_id: JobId) -> int:
+def _open(workspace_fd: int, job_id: str) -> int:
     try:
         return os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -242,7 +276,7 @@ def _says(fd: int, name: str, job_id: JobId, function: str) -> bool:
     return isinstance(statepoint, dict) and statepoint_id(statepoint, function) == job_id
 
 
-def _require_metadata(fd: int, job_id: JobId) -> None:
+def _require_metadata(fd: int, job_id: str) -> None:
     for name in _list(fd):
         with contextlib.suppress(FileNotFoundError):
             if not is_metadata(name) or stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
@@ -274,7 +308,7 @@ def _bury(workspace_fd: int, hidden: str, grave: str) -> None:
         os.close(fd)
 
 
-def _put_back(workspace_fd: int, hidden: str, job_id: JobId) -> None:
+def _put_back(workspace_fd: int, hidden: str, job_id: str) -> None:
     try:
         rename_new(workspace_fd, hidden, job_id)
     except FileNotFoundError:

@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Final
 from sigfs.api.project import Project, get_project
 from sigfs.index import Index
 from sigfs.index.crawl import crawl, new_and_gone, revalidate
+from sigfs.index.outside import known_outside, read_places, revalidate_places, split
 from sigfs.index.store import Store
+from sigfs.model.indexed import read_indexed
+from sigfs.model.places import Places
 from sigfs.model.types import UNKNOWN
 from sigfs.mount.misnamed import Misnamed
 from sigfs.mount.signals import Signals, Stopped
@@ -37,10 +40,12 @@ from sigfs.vfs.freshness import tells
 from sigfs.vfs.operations import Operations
 from sigfs.vfs.repeating import Repeating
 from sigfs.watch import WorkspaceWatcher
+from sigfs.watch.outside import PlacesWatcher
 from sigfs.watch.sources import file_system_type, is_remote
 
 if TYPE_CHECKING:
     from sigfs.index import Table
+    from sigfs.model.places import Listing
     from sigfs.model.types import Findings, JobId
     from sigfs.model.workspace import Workspace
     from sigfs.transports.base import Transport
@@ -160,6 +165,7 @@ def _serve(
     tree = Tree(options.layout, options.filter)
     tree.views = NamedViews(project.root)
     documents = tree.reads_documents(tree.root)
+    places = Places(workspace.path, read_indexed(project.root))
     gc.disable()  # until everything is there that is going to stay
     store = Store.open(project.root, workspace, options.state_dir)
     kept = store.load()
@@ -174,12 +180,16 @@ def _serve(
         attr_timeout_s=min(options.attr_timeout_s, UNWATCHED_S) if options.coherent else options.attr_timeout_s,
         trusts_times=not is_remote(kind_below),
         keeps_data=tells(kind_below),
+        places=places,
+        shared=options.allow_other,
     )
 
     def compare(with_documents: bool) -> Findings:
         index.warm()
         with index.reading() as table:
             known = table.stamped()
+        if places:
+            known, _ = split(known, places)
         found = revalidate(workspace, known, documents=with_documents, progress=watcher.progress)
         index.documents = index.documents or with_documents
         return found
@@ -190,25 +200,46 @@ def _serve(
         if progress is not None:
             progress(done, total)
 
+    def compare_places(listing: Listing, with_documents: bool) -> Findings:
+        with index.reading() as table:
+            known = known_outside(table, places)
+        return revalidate_places(places, known, listing=listing, documents=with_documents, progress=outside.progress)
+
+    def managed() -> list[JobId]:
+        return [job for job in index.ids() if not places.owns(job)] if places else index.ids()
+
     watcher = WorkspaceWatcher(
         workspace,
         operations.apply,
-        index.ids,
+        managed,
         documents=documents,
         revalidate=compare,
         finish=None if options.read_only else workspace.finish,
     )
+    outside = PlacesWatcher(
+        project.root,
+        places,
+        operations.apply,
+        revalidate=compare_places,
+        read=lambda keys, with_documents: read_places(places, keys, documents=with_documents),
+        documents=documents,
+    )
     misnamed = Misnamed(index, workspace, watcher.look_at)
-    operations.attach_documents(watcher.now)
-    operations.attach_status(watcher.status)
-    operations.attach_events(lambda: watcher.mode != "polling")
+
+    def bring_documents() -> None:
+        watcher.now()
+        outside.now()
+
+    operations.attach_documents(bring_documents)
+    operations.attach_status(lambda: {**watcher.status(), "indexed": outside.status()})
+    operations.attach_events(lambda: watcher.mode != "polling", lambda: outside.told)
     transport: Transport | None = None
     notifier: Repeating | None = None
     coherence: Coherence | None = None
     try:
         kind = load(options.transport)
         watcher.open()
-        pending, new = _catch_up(index, workspace, documents, on_progress, is_new=kept is None)
+        pending, new = _catch_up(index, workspace, places, documents, on_progress, is_new=kept is None)
         gc.freeze()
         gc.set_threshold(*_COLLECTIONS)
         gc.enable()
@@ -222,6 +253,7 @@ def _serve(
         signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         store.attach(index)
         watcher.start()
+        outside.start()
         misnamed.start(new)
         log.info("%s is mounted on %s by %s", project.root, options.mountpoint, options.transport)
         with index.reading() as table:
@@ -231,6 +263,7 @@ def _serve(
         log.info("%s is unmounted", options.mountpoint)
     finally:
         misnamed.stop()
+        outside.stop()
         watcher.stop()
         if coherence is not None:
             coherence.close()
@@ -255,32 +288,46 @@ def _follow(options: MountOptions, operations: Operations, notifier: Repeating) 
 
 
 def _catch_up(
-    index: Index, workspace: Workspace, documents: bool, progress: Callable[[int, int], None], *, is_new: bool
+    index: Index,
+    workspace: Workspace,
+    places: Places,
+    documents: bool,
+    progress: Callable[[int, int], None],
+    *,
+    is_new: bool,
 ) -> tuple[int, list[JobId]]:
     """Have all jobs that there are, and if they matter their documents, in *index*.
 
     Returns:
-        How many directories are pending, and the jobs that were read now.
+        How many directories are pending, and the managed jobs that were read now.
     """
     stamp = workspace.stamp()
+    listing = places.listing()
     if is_new:
         index.documents = documents
         pending = index.load(crawl(workspace, documents=documents, progress=progress))
         new = index.ids()
+    elif stamp != UNKNOWN and stamp == index.listed and not documents and not places:
+        return 0, []
     else:
+        with index.reading() as table:
+            known = table.stamped()
+        known, _ = split(known, places) if places else (known, None)
         if documents:
-            with index.reading() as table:
-                known = table.stamped()
             found = revalidate(workspace, known, documents=True, progress=progress)
             index.documents = True
-        elif stamp != UNKNOWN and stamp == index.listed:
-            return 0, []
         else:
-            found = new_and_gone(workspace, index.ids())
+            found = new_and_gone(workspace, known.ids)
         index.apply(found.changes)
         pending = found.pending
         new = [change.id for change in found.changes if change.record is not None]
-    index.listed = UNKNOWN if pending else stamp
+    if places:
+        with index.reading() as table:
+            known = known_outside(table, places)
+        found = revalidate_places(places, known, listing=listing, documents=documents, progress=progress)
+        index.apply(found.changes)
+        pending += found.pending
+    index.listed = UNKNOWN if pending or places else stamp
     return len(pending), new
 
 

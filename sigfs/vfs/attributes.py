@@ -59,6 +59,22 @@ def of_virtual_file(st_ino: int, workspace: os.stat_result | None, changed_ns: i
     )
 
 
+def within(found: os.stat_result, above: os.stat_result) -> os.stat_result:
+    """Give attributes of a directory that show no rights to those who may not search the directory *above*.
+
+    A mount leads past that one. Where it is not certain that somebody may search it, they may not.
+    """
+    if above.st_mode & stat.S_IXOTH:
+        return found
+    taken = stat.S_IRWXO
+    if found.st_gid != above.st_gid or not above.st_mode & stat.S_IXGRP:
+        taken |= stat.S_IRWXG
+    if found.st_uid != above.st_uid or not above.st_mode & stat.S_IXUSR:
+        taken |= stat.S_IRWXU
+    more = {name: getattr(found, name) for name in (*_EXTRA, "st_blksize", "st_blocks")}
+    return os.stat_result((found.st_mode & ~taken, *found[1:10]), more)
+
+
 def change(
     target: Descriptor, changes: SetAttr, caller: Caller, writable_fd: int | None = None, *, is_handle: bool = False
 ) -> None:

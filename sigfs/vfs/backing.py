@@ -1,8 +1,8 @@
 """The way to the disk below: descriptors of directories, each opened from the one above.
 
 Owned here: descriptors and when they are closed. Nothing is reached by a full path (I10): a job directory is opened
-from the workspace's descriptor, a directory below from its parent's, symbolic links are not followed, and what was
-opened is compared with what the node stands for.
+from the descriptor of the workspace, or of the indexed directory that it is in, a directory below from its parent's,
+symbolic links are not followed, and what was opened is compared with what the node stands for.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from sigfs.model.places import Places
+from sigfs.vfs import attributes
 from sigfs.vfs.nodes import DiskDirectory, File, is_same
 from sigfs.vfs.types import FsError, Inode
 
 if TYPE_CHECKING:
+    from sigfs.model.types import JobId
     from sigfs.model.workspace import Workspace
     from sigfs.vfs.inodes import Inodes
 
@@ -72,13 +75,26 @@ class Backing:
     held: closing what was removed below may have to wait for the disk.
     """
 
-    def __init__(self, workspace: Workspace, inodes: Inodes, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        inodes: Inodes,
+        limit: int | None = None,
+        *,
+        places: Places | None = None,
+        shared: bool = False,
+    ) -> None:
         """Open nothing yet: the workspace directory may not be there.
 
         Args:
+            places: where the jobs outside of the workspace are.
+            shared: others than the user of this process may look into the mount. Then such a job's directory shows no
+                rights to those who may not search the directories that lead to it.
             limit: directory descriptors to keep; default: a quarter of what the process may have, at most 4096.
         """
         self._workspace = workspace
+        self.places = Places() if places is None else places
+        self._shared = shared
         self._inodes = inodes
         self._limit = _default_limit() if limit is None else limit
         self._lock = threading.Lock()
@@ -115,6 +131,42 @@ class Backing:
             self._workspace_found = descriptor, found.st_ino, found.st_dev
         return descriptor, found
 
+    def above(self, job: JobId) -> tuple[Descriptor, str]:
+        """Give the directory that the directory of *job* is in, and its name there.
+
+        Raises:
+            FileNotFoundError: it is not there (yet).
+            OSError: it is not to be reached.
+        """
+        if self.places.owns(job):
+            fd, name = self.places.open_above(job)
+            return Descriptor(fd), name
+        return self.workspace(), job
+
+    def job_stat(self, job: JobId) -> os.stat_result | None:
+        """Give the attributes of the directory of *job*; None if there is none."""
+        try:
+            above, name = self.above(job)
+            found = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found if stat.S_ISDIR(found.st_mode) else None
+
+    def shown(self, job: JobId, found: os.stat_result) -> os.stat_result:
+        """Give what may be shown of the directory of *job*, which is as *found*.
+
+        Raises:
+            OSError: the way to it is gone.
+        """
+        location = self.places.location(job) if self._shared else None
+        if location is None:
+            return found
+        directory = location.base
+        for name in ("", *location.name.split("/")[:-1]):
+            directory = os.path.join(directory, name)
+            found = attributes.within(found, os.stat(directory))
+        return found
+
     def directory(self, node: DiskDirectory) -> Descriptor:
         """Give a descriptor (O_PATH) of the directory *node*.
 
@@ -139,13 +191,13 @@ class Backing:
             descriptor = Descriptor(os.open(known.path, os.O_RDONLY | os.O_DIRECTORY))
             return descriptor, os.fstat(descriptor.fd)
         if node.job is not None:
-            above = self.workspace()
+            above, name = self.above(node.job)
         else:
             parent = self._inodes.get(node.parent)
             if not isinstance(parent, DiskDirectory):
                 raise FsError(errno.ESTALE)
-            above = self.directory(parent)
-        return self._open_directory(above, node, _LISTED)
+            above, name = self.directory(parent), node.name
+        return self._open_directory(above, name, node, _LISTED)
 
     def entry(self, parent: DiskDirectory, name: str) -> Descriptor:
         """Give a descriptor (O_PATH) of whatever *name* is in *parent*; a symbolic link itself.
@@ -249,12 +301,7 @@ class Backing:
 
     def _is_replaced(self, node: DiskDirectory) -> bool:
         """Tell whether in the place of a job directory that is gone there is another, for which the kernel may ask."""
-        if node.job is None:
-            return False
-        with contextlib.suppress(FileNotFoundError):
-            workspace = self.workspace()
-            return stat.S_ISDIR(os.stat(node.job, dir_fd=workspace.fd, follow_symlinks=False).st_mode)
-        return False
+        return node.job is not None and self.job_stat(node.job) is not None
 
     def find(self, node: File, besides: tuple[Inode, str] | None = None) -> os.stat_result | None:
         """Give the attributes of the file *node* by one of its names; None if none leads to it any more.
@@ -314,10 +361,11 @@ class Backing:
         """Open *node* from the nearest directory above it that is open."""
         chain = [node]
         found: Descriptor | None = None
+        first = ""
         while found is None:
             lowest = chain[-1]
             if lowest.job is not None:
-                found = self.workspace()
+                found, first = self.above(lowest.job)
                 break
             parent = self._inodes.get(lowest.parent)
             if not isinstance(parent, DiskDirectory):
@@ -326,12 +374,15 @@ class Backing:
             if found is None:
                 chain.append(parent)
         for step in reversed(chain):
-            found = self._open_directory(found, step, _DIRECTORY)[0]
+            found = self._open_directory(found, first or step.name, step, _DIRECTORY)[0]
+            first = ""
         return found
 
-    def _open_directory(self, above: Descriptor, node: DiskDirectory, flags: int) -> tuple[Descriptor, os.stat_result]:
+    def _open_directory(
+        self, above: Descriptor, name: str, node: DiskDirectory, flags: int
+    ) -> tuple[Descriptor, os.stat_result]:
         try:
-            descriptor = Descriptor(os.open(node.job or node.name, flags, dir_fd=above.fd))
+            descriptor = Descriptor(os.open(name, flags, dir_fd=above.fd))
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise FsError(errno.ESTALE) from error

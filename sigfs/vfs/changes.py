@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import DestinationExists, InvalidStatePoint, JobNotEmpty, NoSuchJob, NotInvertible, PendingJob
+from sigfs.model import changing
 from sigfs.model.types import Change
 from sigfs.tree import JobNode
 from sigfs.vfs import attributes, syscalls
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sigfs.index import Index, Table
-    from sigfs.model.types import JobId, StatePoint
+    from sigfs.model.types import JobId, Record, StatePoint
     from sigfs.model.workspace import Workspace
     from sigfs.tree import Tree, VirtualNode
     from sigfs.vfs.backing import Backing
@@ -203,8 +204,7 @@ class Changes:
                     raise FsError(errno.ENOENT)
                 if old is None or not isinstance(old.node, JobNode) or flags & ~syscalls.RENAME_NOREPLACE:
                     raise FsError(errno.EPERM)
-                job = old.node.id
-                number = table.number(job)
+                number = table.number(old.node.id)
                 assert number is not None
                 record = table.record_of(number)
                 there = self._tree.find(new_parent.place, new_name, table)
@@ -215,7 +215,7 @@ class Changes:
                 with self._invertible(new_parent, new_name):
                     target = self._tree.target(new_parent.place, new_name, table)
                     statepoint = self._tree.moved(target, record, (old_parent.place, old_name), table)
-            self._migrate(job, statepoint, (old_parent, old_name), (new_parent, new_name), caller)
+            self._migrate(record, statepoint, (old_parent, old_name), (new_parent, new_name), caller)
 
     # With the lock held
 
@@ -234,20 +234,27 @@ class Changes:
 
     def _migrate(
         self,
-        job: JobId,
+        record: Record,
         statepoint: StatePoint,
         old: tuple[TreeDirectory, str],
         new: tuple[TreeDirectory, str],
         caller: Caller,
     ) -> None:
+        job = record.id
         for node in self._inodes.of_job(job):
             with contextlib.suppress(OSError, FsError):
                 self._backing.directory(node)  # to be reached by all its paths until the nodes are told
-        workspace = self._backing.workspace()
-        with strictly_as(caller), self._answers(*new):
-            new_job = self._workspace.migrate(job, statepoint, workspace_fd=workspace.fd)
-        if new_job == job:
-            raise self._refuse(*new, "the job would stay what it is")
+        if self._backing.places.owns(job):
+            new_job = job
+            above, directory = self._backing.above(job)
+            with strictly_as(caller), self._answers(*new):
+                changing.restate(above.fd, directory, record.statepoint, statepoint)
+        else:
+            workspace = self._backing.workspace()
+            with strictly_as(caller), self._answers(*new):
+                new_job = self._workspace.migrate(job, statepoint, workspace_fd=workspace.fd)
+            if new_job == job:
+                raise self._refuse(*new, "the job would stay what it is")
         self._inodes.migrated((old[0].inode, old[1]), (new[0].inode, new[1]), job, new_job)
         self._statepoints.migrated(job, new_job, statepoint)
         self._follow([job, new_job])
@@ -255,10 +262,10 @@ class Changes:
 
     def _remove(self, parent: TreeDirectory, name: str, job: JobId, caller: Caller) -> None:
         try:
-            workspace = self._backing.workspace()
-            pin = Descriptor(os.open(job, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=workspace.fd))
+            above, directory = self._backing.above(job)
+            pin = Descriptor(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above.fd))
             with strictly_as(caller), self._answers(parent, name):
-                self._workspace.remove(job, workspace_fd=workspace.fd)
+                changing.remove(above.fd, directory)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 self._follow([job])
@@ -293,7 +300,8 @@ class Changes:
     def _again(self, change: Change) -> Change | None:
         """Say of a job what the disk does now; None if it is without its state point and so stays what it was."""
         try:
-            return Change(change.id, self._workspace.read(change.id, documents=True))
+            jobs = self._backing.places if self._backing.places.owns(change.id) else self._workspace
+            return Change(change.id, jobs.read(change.id, documents=True))
         except NoSuchJob:
             return Change(change.id, None)
         except PendingJob:
@@ -305,11 +313,7 @@ class Changes:
         """Whether *node* is a job that the index has and the disk has not: its end is yet to be told."""
         if not isinstance(node, JobNode):
             return False
-        with contextlib.suppress(FileNotFoundError):
-            workspace = self._backing.workspace()
-            os.stat(node.id, dir_fd=workspace.fd, follow_symlinks=False)
-            return False
-        return True
+        return self._backing.job_stat(node.id) is None
 
     def _open_workspace(self, mode: int, caller: Caller) -> Descriptor:
         try:

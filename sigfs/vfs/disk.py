@@ -96,12 +96,7 @@ class Disk:
 
     def job_stat(self, job: JobId) -> os.stat_result | None:
         """Give the attributes of the directory of *job*; None if there is none."""
-        try:
-            workspace = self.backing.workspace()
-            found = os.stat(job, dir_fd=workspace.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        return found if stat.S_ISDIR(found.st_mode) else None
+        return self.backing.job_stat(job)
 
     def require_name(self, node: File) -> None:
         """See that what is about to be written is not lost: that a name leads to *node*, or a program has it open.
@@ -117,6 +112,8 @@ class Disk:
         """Say of *node* that it is as *found*."""
         if isinstance(node, File):
             node.told = freshness.stamp(found)
+        elif node.job is not None:
+            found = self.backing.shown(node.job, found)
         return Attrs(node.inode, found, self.entry_timeout_s, self.attr_timeout_s)
 
     def events_in(self, parent: Inode) -> Moment | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sigfs.index import Index
+    from sigfs.model.places import Places
     from sigfs.model.types import Change
     from sigfs.model.workspace import Workspace
     from sigfs.tree import Tree
@@ -63,6 +64,8 @@ class Operations(Opening):
         attr_timeout_s: float = 1.0,
         trusts_times: bool = True,
         keeps_data: bool = False,
+        places: Places | None = None,
+        shared: bool = False,
     ) -> None:
         """Wire the parts. Nothing is opened yet; the workspace directory need not exist.
 
@@ -73,9 +76,10 @@ class Operations(Opening):
             trusts_times: the disk below and this process have the same clock, so that what changed more than a moment
                 ago cannot change again without its times telling.
             keeps_data: as in ``OpenFiles``.
+            places, shared: as in ``Backing``.
         """
         inodes = Inodes(tree.root, reads_documents=tree.reads_documents(tree.root))
-        backing = Backing(workspace, inodes)
+        backing = Backing(workspace, inodes, places=places, shared=shared)
         statepoints = StatePointFiles(workspace, inodes, backing)
         disk = Disk(inodes, backing, entry_timeout_s, attr_timeout_s)
         views = Views(tree, index, workspace, disk, statepoints, self.status)
@@ -117,9 +121,17 @@ class Operations(Opening):
         """Say how to describe the way in which changes below are noticed, for ``status``."""
         self._watch_status = watch
 
-    def attach_events(self, hears_of_jobs: Callable[[], bool]) -> None:
-        """Say how to find out whether ``apply`` is told at once of jobs that come and go. Asked again and again."""
+    def attach_events(
+        self, hears_of_jobs: Callable[[], bool], hears_of_places: Callable[[], bool] | None = None
+    ) -> None:
+        """Say how to find out whether ``apply`` is told at once of jobs that come and go. Asked again and again.
+
+        Args:
+            hears_of_places: the same of those outside of the workspace; default: it is not.
+        """
         self._views.hears_of_jobs = hears_of_jobs
+        if hears_of_places is not None:
+            self._views.hears_of_places = hears_of_places
 
     def follow(self, coherence: Coherence, entry_timeout_s: float, attr_timeout_s: float) -> None:
         """Have the directories on disk that the kernel holds watched from now on, so that it may believe more.

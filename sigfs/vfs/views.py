@@ -16,11 +16,12 @@ import os
 import stat
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from sigfs.errors import QueryTooCostly
 from sigfs.index.lines import canonical
 from sigfs.query import format_path
-from sigfs.tree import PAGES, SPECIAL, TOP, VIEWS, JobNode, SpecialNode
+from sigfs.tree import PAGES, SPECIAL, TOP, VIEWS, JobNode, JobsNode, SpecialNode
 from sigfs.vfs import attributes
 from sigfs.vfs.absent import Absent
 from sigfs.vfs.changes import Changes
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sigfs.index import Index
-    from sigfs.model.types import Change
+    from sigfs.model.types import Change, JobId
     from sigfs.model.workspace import Workspace
     from sigfs.tree import Tree
     from sigfs.vfs.backing import Descriptor
@@ -95,6 +96,7 @@ class Views:
         notifier: told of what changed.
         can_notify: whether that reaches the kernel. If not, names of virtual directories get no cache time.
         hears_of_jobs: asks whether ``apply`` is told at once of jobs that come and go.
+        hears_of_places: the same of those outside of the workspace.
         refresh_documents: has the documents in the index as they are now, as far as that is possible.
         notifications: how often the kernel has been told so far.
     """
@@ -116,11 +118,13 @@ class Views:
         self._tree = tree
         self._index = index
         self._disk = disk
+        self._places = disk.backing.places
         self._inodes = disk.inodes
         self._status = status
         self.notifier: Notifier = _NobodyToTell()
         self.can_notify = False
         self.hears_of_jobs: Callable[[], bool] = _never
+        self.hears_of_places: Callable[[], bool] = _never
         self.refresh_documents: Callable[[], None] = _nothing
         self.notifications = 0
         self.absent = Absent()
@@ -167,6 +171,9 @@ class Views:
             with _BOUNDED, self._index.reading() as table:
                 generation = table.generation
                 found = self._tree.find(parent.place, name, table)
+                if found is None and self._places and isinstance(parent.place, JobsNode):
+                    key = self._places.find(os.fsdecode(unquote_to_bytes(os.fsencode(name))))
+                    found = None if key is None else self._tree.find(parent.place, key, table)
                 known = None if found is None else (found.node, found.branch)
             # not what depends on documents, which are to be brought each time, or on the configuration
             if known is not None and not reads_documents and parent.place != VIEWS:
@@ -189,7 +196,7 @@ class Views:
             node = self._inodes.disk_directory(
                 parent.inode, name, disk, child.id, branch, reads_documents=reads_documents
             )
-            attrs = self._job_attrs(node, disk)
+            attrs = self._job_attrs(node, child.id, disk)
             if events is not None:
                 attrs = self._disk.believed(attrs, (WORKSPACE, child.id), events)
         else:
@@ -303,14 +310,16 @@ class Views:
         found = attributes.of_virtual_file(node.st_ino, self._below.get().status, content.changed_ns, content.size)
         return Attrs(node.inode, found, 0.0, self._disk.attr_timeout_s)
 
-    def _job_attrs(self, node: DiskDirectory, found: os.stat_result) -> Attrs:
+    def _job_attrs(self, node: DiskDirectory, job: JobId, found: os.stat_result) -> Attrs:
         # The name of a job directory is the tree's and follows the index.
+        hears_of_jobs = self.hears_of_places if self._places.owns(job) else self.hears_of_jobs
         if not self.can_notify:
             entry_timeout_s = 0.0
-        elif node.reads_documents or not self.hears_of_jobs():
+        elif node.reads_documents or not hears_of_jobs():
             entry_timeout_s = self._disk.entry_timeout_s
         else:
             entry_timeout_s = TREE_TIMEOUT_S
+        found = self._disk.backing.shown(job, found)
         return Attrs(node.inode, found, entry_timeout_s, self._disk.attr_timeout_s)
 
     def _changed_at(self, node: TreeDirectory) -> int:
@@ -378,7 +387,7 @@ class Views:
                 case "user.sigfs.count":
                     return b"0" if number is None else b"1"
                 case "user.sigfs.id" if top is node:
-                    return top.job.encode()
+                    return os.fsencode(self._places.id_of(top.job))
                 case "user.sigfs.statepoint" if top is node and number is not None:
                     return canonical(table.record_of(number).statepoint).encode()
                 case _:
