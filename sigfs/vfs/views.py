@@ -214,6 +214,7 @@ class Views:
         generation = self._index.generation
         answers = self._resolved.answers(generation, parent)
         disk, inode = self._disk, parent.inode
+        places = self._places or None
         try:
             workspace = disk.backing.workspace()
         except OSError:
@@ -223,6 +224,8 @@ class Views:
             child, branch = answers.get(name, _UNKNOWN)
             if not isinstance(child, JobNode) or self._index.generation != generation:
                 return self.lookup(parent, name, caller)
+            if places is not None and places.owns(child.id):
+                return self.lookup(parent, name, caller)
             events = disk.events_in(WORKSPACE)
             try:
                 found = os.stat(child.id, dir_fd=workspace.fd, follow_symlinks=False)
@@ -230,7 +233,8 @@ class Views:
                 return None
             if not stat.S_ISDIR(found.st_mode):
                 return None
-            attrs = self._job_attrs(self._inodes.disk_directory(inode, name, found, child.id, branch), found)
+            node = self._inodes.disk_directory(inode, name, found, child.id, branch)
+            attrs = self._job_attrs(node, child.id, found)
             if events is not None:
                 attrs = disk.believed(attrs, (WORKSPACE, child.id), events)
             if self._index.generation != generation:  # as in ``lookup``

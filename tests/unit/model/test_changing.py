@@ -387,3 +387,54 @@ def test_a_killed_migration_never_loses_a_job_and_is_completed(workspace):
             assert statepoint_id(record.statepoint) == job_id
             assert (inside(workspace, job_id) / "data").read_text() == str(record.statepoint["key"])
     assert sorted(change.record.statepoint["key"] for change in workspace.scan()) == list(keys)
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A directory with a job that is not called by its state point."""
+    path = tmp_path / "data" / "job"
+    path.mkdir(parents=True)
+    (path / STATEPOINT_FILE).write_text(json.dumps(OLD))
+    os.chmod(path / STATEPOINT_FILE, 0o640)
+    fd = os.open(path.parent, os.O_PATH)
+    yield fd, path
+    os.close(fd)
+
+
+def test_a_job_outside_of_the_workspace_gets_another_state_point_where_it_is(outside):
+    fd, path = outside
+    changing.restate(fd, "job", OLD, NEW)
+    assert json.loads((path / STATEPOINT_FILE).read_text()) == NEW
+    assert (path / STATEPOINT_FILE).stat().st_mode & 0o777 == 0o640
+    assert os.listdir(path) == [STATEPOINT_FILE]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error"),
+    [
+        (NEW, {"a": 3}, NoSuchJob),
+        ({"a": 1, "b": True}, {"a": 3}, NoSuchJob),
+        (None, {"a": 3}, NoSuchJob),
+        (OLD, OLD, DestinationExists),
+        (OLD, {"a": {1, 2}}, InvalidStatePoint),
+    ],
+)
+def test_a_state_point_that_is_not_what_was_thought_or_cannot_be_is_left(outside, before, after, error):
+    fd, path = outside
+    with pytest.raises(error):
+        changing.restate(fd, "job", before, after)
+    assert json.loads((path / STATEPOINT_FILE).read_text()) == OLD
+    assert os.listdir(path) == [STATEPOINT_FILE]
+
+
+def test_a_state_point_that_cannot_be_written_stays(outside, monkeypatch):
+    fd, path = outside
+
+    def fail(*_args, **_kwargs):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(changing.os, "rename", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        changing.restate(fd, "job", OLD, NEW)
+    assert os.listdir(path) == [STATEPOINT_FILE]
+    assert json.loads((path / STATEPOINT_FILE).read_text()) == OLD
