@@ -12,8 +12,8 @@ class SigfsError(Exception):
     """Base of all errors that sigfs raises on purpose."""
 
     def __str__(self) -> str:
-        # KeyError (a base of some subclasses) would show the repr of its message.
-        return Exception.__str__(self)
+        # KeyError (a base of some subclasses) would show the repr of its message, Exception the arguments of OSError.
+        return OSError.__str__(self) if isinstance(self, OSError) else Exception.__str__(self)
 
 
 class ProjectError(SigfsError):
@@ -54,6 +54,10 @@ class JobNotEmpty(SigfsError, OSError):
 
 class InvalidDocument(SigfsError, ValueError):
     """A document file holds no JSON mapping, or a document cannot be written as one. The message names the file."""
+
+
+class JobChanged(SigfsError, RuntimeError):
+    """A job cannot be moved as something is being written into it; it stays where it is."""
 
 
 class DocumentChanged(SigfsError, RuntimeError):

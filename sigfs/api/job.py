@@ -1,79 +1,624 @@
-"""Jobs, as Python programs meet them."""
+"""Jobs, as Python programs meet them.
+
+Owned here: what a job is called, and what becomes of it when it gets another path, id or state point. Everything is on
+the disk: a handle holds the job's path and nothing that can grow old.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
-from sigfs.errors import NoSuchJob
-from sigfs.model import files
-from sigfs.model.statepoint import load_json
-from sigfs.model.types import JobId, Json
-from sigfs.model.workspace import DOCUMENT_FILE, Workspace
+from sigfs.api import locating
+from sigfs.api.document import Document
+from sigfs.api.mapping import LiveMapping
+from sigfs.errors import NoSuchJob, PendingJob, SigfsError
+from sigfs.model import changing, files, locking, moving, trees
+from sigfs.model.document import JsonFile
+from sigfs.model.project import Path
+from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE, parse_statepoint, pending
+from sigfs.model.statepoint import encode, is_job_id, statepoint_id, validate
+from sigfs.model.types import JobId, Json, StatePoint
+
+if TYPE_CHECKING:
+    from sigfs.api.data import Data
+    from sigfs.api.project import Project
+    from sigfs.api.workspace import Workspace
+
+_NONE: Final = object()
+"""No state point is there, or known; as opposed to the state point ``null``."""
+
+_TRIES: Final = 100
+"""How often `Job.init` looks again when others come between."""
+
+_SHOWN: Final = 100
+"""Characters of a state point in a message."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """A handle of one job. It holds nothing that can grow old: every property looks at the disk.
+class _Place:
+    """Where a job is, shared by all shallow copies of its handle.
 
-    Handles of the same directory are equal.
+    Attributes:
+        path: absolute; no symbolic link itself.
+        context: the workspace and the project it belongs to, either may be None; None itself if nobody has asked yet.
+        lock: held while the path changes.
+        known: the state point that the job had when it was removed, or `_NONE`.
     """
 
-    workspace: Workspace
-    id: JobId
+    __slots__ = ("context", "known", "lock", "path")
+
+    def __init__(self, path: str, context: tuple[Workspace | None, Project | None] | None = None) -> None:
+        self.path = path
+        self.context = context
+        self.lock = threading.RLock()
+        self.known: object = _NONE
+
+
+class _Init:
+    """``Job.init(path, ...)`` makes or opens a job, ``job.init()`` makes sure that it is there."""
+
+    @overload
+    def __get__(self, job: None, owner: type[Job]) -> Callable[..., Job]: ...
+    @overload
+    def __get__(self, job: Job, owner: type[Job]) -> Callable[..., Job]: ...
+    def __get__(self, job: Job | None, owner: type[Job]) -> Callable[..., Job]:
+        return owner._init_at if job is None else job._init_again  # noqa: SLF001 - of the same class
+
+
+class Job:
+    """A directory with a state point: the handle of a job.
+
+    It follows the job where this handle moves it, and no other handle but its shallow copies. Handles of the same
+    directory are equal. Every property looks at the disk; any thread may use a handle.
+
+    A job belongs to the project that is found upward from its directory (not counting that itself), or that it was
+    opened through: it is *attached*, and *managed* if it is in the project's workspace, by the id of its state point.
+
+    >>> import os, tempfile
+    >>> from sigfs import Job, init_project
+    >>> before = os.getcwd()
+    >>> os.chdir(init_project(tempfile.mkdtemp()).root)
+    >>> job = Job.init("data/my_job", {"foo": 42})
+    >>> job.id, job.path, job.statepoint_id
+    ('../data/my_job', 'data/my_job', '0300c31b9d55c0196b3848d252e46c0f')
+    >>> job.id = job.statepoint_id
+    >>> job.path
+    'workspace/0300c31b9d55c0196b3848d252e46c0f'
+    >>> job.sp.foo = 43
+    >>> job.id
+    'fb5599b2a36a3cc7cd97aeaf6febfe97'
+    >>> os.chdir(before)
+    """
+
+    __slots__ = ("_left", "_place")
+
+    init = _Init()
+
+    def __init__(self, path: Path) -> None:
+        """Open the existing directory *path*.
+
+        A path into a mounted project means the job's directory in that project, if that can be reached. What a killed
+        process has left half done, a move or a migration, is completed.
+
+        Raises:
+            NoSuchJob: there is no such directory.
+        """
+        self._place = _Place(locating.directory(path))
+        self._left: list[int] = []
+        if not os.path.isdir(self._place.path):
+            raise locating.no_such_job(self._place.path)
+        with contextlib.suppress(OSError):
+            moving.finish(self._place.path)
+
+    @classmethod
+    def at(cls, project: Project | None, path: str) -> Self:
+        """The job at an absolute path, attached to *project* if there is one. The disk is not looked at."""
+        self = cls.__new__(cls)
+        self._place = _Place(path, None if project is None else (project.workspace, project))
+        self._left = []
+        return self
+
+    @classmethod
+    def of(cls, project: Project, job_id: JobId) -> Self:
+        """A managed job of *project*. The disk is not looked at."""
+        return cls.at(project, os.path.join(project.workspace.path, job_id))
+
+    @classmethod
+    def _init_at(cls, path: Path, statepoint: Mapping[str, object] | None = None, force: bool = False) -> Self:
+        """Make a job at *path*, or open the one that is there.
+
+        It appears whole, and nothing that is there is replaced; missing directories above it are made. A directory
+        without a state point is given one. Any number of processes may do this at once.
+
+        Args:
+            statepoint: what the job is to have; None: what it has, or if it is new, null.
+            force: replace a state point that is another one, or cannot be read.
+        Raises:
+            ValueError: a different state point is there; or *path* is in a project's workspace, and is not named by the
+                state point's id. InvalidStatePoint, which is one: *statepoint* is none.
+            PendingJob: the state point that is there cannot be read.
+            OSError: permissions and the like.
+        """
+        where = locating.directory(path)
+        clean = None if statepoint is None else validate(statepoint)
+        workspace = locating.workspace_at(os.path.dirname(where))
+        is_open = statepoint is None and os.path.isdir(where)
+        if workspace is not None and not is_open:
+            locating.require_name(where, workspace.statepoint_id(clean))
+        os.makedirs(os.path.dirname(where), exist_ok=True)
+        self = cls.at(None, where)
+        with contextlib.suppress(OSError):
+            moving.finish(where)
+        for _ in range(_TRIES):
+            if self._open_or_make(clean, adapt=statepoint is not None, force=force):
+                return self
+        raise PendingJob(f"{where} is made and removed again and again by others")
+
+    def _init_again(self, force: bool = False, validate_statepoint: bool = True) -> Self:
+        """Make sure that the job is there, and give it. One that was removed by way of this handle is made anew.
+
+        Args:
+            force: write the state point again, if it cannot be read, where it is known.
+            validate_statepoint: as in signac; False: if the directory is there, look no further.
+        Raises:
+            NoSuchJob: it is not there, and its state point is not known.
+            PendingJob: its state point cannot be read.
+        """
+        with self._place.lock:
+            is_there = os.path.isdir(self._place.path)
+            if is_there and not validate_statepoint:
+                return self
+            known = self._place.known
+            if is_there and (known is _NONE or not force):
+                self._read_statepoint()
+            elif known is _NONE:
+                raise locating.no_such_job(self._place.path)
+            else:
+                self._init_at(self._place.path, known, force)  # type: ignore[arg-type]  # not _NONE
+            return self
+
+    def _open_or_make(self, statepoint: StatePoint | None, *, adapt: bool, force: bool) -> bool:
+        """One try of ``_init_at``; False if others have come between.
+
+        Args:
+            adapt: whether *statepoint* is what a job that is there has to have.
+        """
+        path = self._place.path
+        data = encode(statepoint)
+        if not os.path.isdir(path):
+            above, name = os.path.split(path)
+            with files.opened_directory(above) as fd:
+                return changing.publish(fd, above, name, data, replace_empty=False)
+        try:
+            found = self._read_file()
+            if found is _NONE:
+                with self._opened() as fd:
+                    files.write_exclusive(fd, STATEPOINT_FILE, data)
+                return True
+        except NoSuchJob:
+            return False
+        except FileExistsError:
+            return False
+        except PendingJob:
+            if not (adapt and force):
+                raise
+            with self._opened() as fd:
+                files.write_atomic(fd, STATEPOINT_FILE, data)
+            return True
+        if adapt and statepoint_id(found) != statepoint_id(statepoint):
+            if not force:
+                raise ValueError(
+                    f"{path} has another state point, {_short(found)}: open it by its path alone, assign its state "
+                    "point, or use force=True to replace it"
+                )
+            self._write_statepoint(statepoint)
+        return True
+
+    # What it is called
 
     @property
     def path(self) -> str:
-        """Absolute path of the job's directory."""
-        return os.path.join(self.workspace.path, self.id)
+        """The path of the directory, relative to the working directory of this moment.
 
-    @property
-    def statepoint(self) -> dict[str, Json] | None:
-        """The state point, a dict of the caller's own; None for a job whose state point is ``null``.
-
-        Raises:
-            NoSuchJob: the directory is gone.
-            PendingJob: it has no readable state point (yet).
-        """
-        statepoint = self.workspace.read(self.id).statepoint
-        return None if statepoint is None else dict(statepoint)
-
-    @property
-    def document(self) -> dict[str, Json]:
-        """The document as it is now, a dict of the caller's own: changing it changes no file. {} if there is none.
+        Assign another to move the job there: at once by a rename within a file system, else by a copy that is compared
+        with the original, which is removed then. Missing directories are made; nothing is replaced. Working directories
+        in the job go with it: those of other processes only within the file system.
 
         Raises:
-            NoSuchJob: the directory is gone.
-            OSError: the file is there but cannot be read.
-            ValueError: it is not a JSON mapping; the message names it.
+            NoSuchJob: there is no job (any more).
+            DestinationExists: something has the path already.
+            ValueError: it is inside the job; or in a project's workspace, and not named by the state point's id.
+            JobChanged: it would have to be copied, and somebody writes into it.
+            OSError: permissions and the like; the job is where it was.
         """
         try:
-            fd = os.open(self.path, files.DIRECTORY_FLAGS)
-        except (FileNotFoundError, NotADirectoryError):
-            raise NoSuchJob(f"no job {self.id} in {self.workspace.path}") from None
+            return os.path.relpath(self._place.path)
+        except FileNotFoundError:  # the working directory has been removed
+            return self._place.path
+
+    @path.setter
+    def path(self, path: Path) -> None:
+        self._move(os.path.abspath(os.fsdecode(os.fspath(path))))
+
+    @property
+    def id(self) -> str:
+        """What the job is called in its project: 32 digits if it is managed; else its path relative to the workspace,
+        ``../data/my_job``; absolute for a job without a project.
+
+        Assign another to move the job there, as by ``path``.
+
+        Raises:
+            ValueError: 32 digits that are not its state point's id; a relative path without a project.
+        """
+        if self.is_managed:
+            return os.path.basename(self._place.path)
+        workspace = self.workspace
+        return self._place.path if workspace is None else os.path.relpath(self._place.path, workspace.path)
+
+    @id.setter  # noqa: A003 - what it is called
+    def id(self, job_id: str) -> None:
+        workspace = self.workspace
+        if workspace is None and not os.path.isabs(job_id):
+            raise ValueError(f"{self._place.path} belongs to no project: its id is an absolute path, not {job_id!r}")
+        above = "/" if workspace is None else workspace.path
+        self._move(os.path.normpath(os.path.join(above, job_id)))
+
+    @property
+    def project(self) -> Project | None:
+        """The project that the job is attached to, if any."""
+        return self._context()[1]
+
+    @property
+    def workspace(self) -> Workspace | None:
+        """The workspace of that project; without one, the one that the job is in, if that has a ``workspace.rc``."""
+        return self._context()[0]
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether the job's directory is in the workspace, and named like a job there."""
+        above, name = os.path.split(self._place.path)
+        workspace = self.workspace if is_job_id(name) else None
+        return workspace is not None and workspace.is_at(above)
+
+    def _context(self) -> tuple[Workspace | None, Project | None]:
+        place = self._place
+        context = place.context
+        if context is None:
+            context = place.context = locating.context_of(place.path)
+        return context
+
+    def _move(self, path: str) -> None:
+        place = self._place
+        with place.lock:
+            old, new = place.path, locating.destination(path)
+            if os.path.lexists(new) and os.path.exists(old) and os.path.samefile(new, old):
+                return
+            workspace = self.workspace
+            above = os.path.dirname(new)
+            if workspace is None or not workspace.is_at(above):
+                workspace = locating.workspace_at(above)
+            if workspace is not None:
+                statepoint = self._read_file()
+                if statepoint is _NONE:
+                    raise PendingJob(f"{old} has no state point, so that it has no name in a workspace")
+                locating.require_name(new, workspace.statepoint_id(statepoint))  # type: ignore[arg-type]  # not _NONE
+            inside = locating.working_directory_in(old)
+            moving.move(old, new)
+            place.path = new
+            place.context = None
+            if inside is not None:
+                with contextlib.suppress(OSError):
+                    os.chdir(os.path.join(new, inside))
+
+    # What it says
+
+    @property
+    def statepoint(self) -> Any:
+        """The state point: a mapping as which it can be read and changed, nested keys as attributes too; or None.
+
+        Assign a mapping, or None, to change all of it. If the job is managed, each change is a migration: the job gets
+        the new id, its directory that name, and this handle follows. At any moment, whoever is killed, it has the old
+        state point or the new one. Of any other job just the file changes.
+
+        Raises:
+            NoSuchJob: there is no job (any more).
+            PendingJob: it has no state point that can be read.
+            DestinationExists: there is a job of this state point.
+            InvalidStatePoint: that is no state point.
+        """
+        statepoint = self._read_statepoint()
+        return None if statepoint is None else LiveMapping(_StatePointBackend(self))
+
+    @statepoint.setter
+    def statepoint(self, statepoint: Mapping[str, object] | None) -> None:
+        self._write_statepoint(None if statepoint is None else validate(statepoint))
+
+    sp = statepoint
+
+    @property
+    def statepoint_id(self) -> JobId:
+        """The id that a job of this state point has in the workspace; by md5 if there is none.
+
+        Raises:
+            NoSuchJob, PendingJob: as ``statepoint``.
+        """
+        workspace, statepoint = self.workspace, self._read_statepoint()
+        return statepoint_id(statepoint) if workspace is None else workspace.statepoint_id(statepoint)
+
+    def update_statepoint(self, update: Mapping[str, object], overwrite: bool = False) -> None:
+        """Put keys and values into the state point, in one change.
+
+        Raises:
+            KeyError: a key has another value already, and that is not to be overwritten.
+            NoSuchJob, PendingJob, DestinationExists, InvalidStatePoint: as ``statepoint``.
+        """
+        statepoint = self._read_statepoint() or {}
+        new = validate({**statepoint, **update})
+        if not overwrite:
+            for key in update:
+                if key in statepoint and statepoint_id(statepoint[key]) != statepoint_id(new[key]):
+                    raise KeyError(f"{key} has the value {statepoint[key]!r} already: use overwrite=True to change it")
+        self._write_statepoint(new)
+
+    @property
+    def document(self) -> Document:
+        """The document, live: see `Document`. Assign a mapping to replace all that is in it.
+
+        Raises:
+            NoSuchJob: on use: there is no job (any more).
+        """
+        return Document(JsonFile(self._open, DOCUMENT_FILE))
+
+    @document.setter
+    def document(self, document: Mapping[str, object]) -> None:
+        self.document.reset(document)
+
+    doc = document
+
+    @property
+    def data(self) -> Data:
+        """Arrays and other data in the HDF5 file ``signac_data.h5``, as in signac: see `Data`.
+
+        Assign a mapping to replace all that is in it.
+
+        Raises:
+            ImportError: h5py is not installed.
+        """
+        from sigfs.api.data import Data
+
+        return Data(self.fn("signac_data.h5"))
+
+    @data.setter
+    def data(self, data: Mapping[str, object]) -> None:
+        self.data.reset(data)
+
+    def _read_statepoint(self) -> StatePoint | None:
+        """The state point; a migration that has been left half done is completed.
+
+        Raises:
+            NoSuchJob, PendingJob: see ``statepoint``.
+        """
+        if not self.is_managed:
+            found = self._read_file()
+            return None if found is _NONE else found  # type: ignore[return-value]  # what _read_file gives
+        workspace, job_id = self.workspace, JobId(os.path.basename(self._place.path))
+        assert workspace is not None
         try:
-            document = load_json(files.read_at(fd, DOCUMENT_FILE))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise ValueError(f"{self.fn(DOCUMENT_FILE)}: not JSON ({error})") from error
-        finally:
-            os.close(fd)
-        if not isinstance(document, dict):
-            raise ValueError(f"{self.fn(DOCUMENT_FILE)}: not a mapping")
-        return document
+            statepoint = workspace.read(job_id).statepoint
+            if workspace.statepoint_id(statepoint) == job_id or not workspace.finish(job_id):
+                return statepoint
+        except PendingJob:
+            if not workspace.finish(job_id):
+                raise
+        return workspace.read(job_id).statepoint
+
+    def _read_file(self) -> object:
+        """What the state point file says; `_NONE` if there is none."""
+        with self._opened() as fd:
+            try:
+                return parse_statepoint(JobId(self._place.path), files.read_at(fd, STATEPOINT_FILE))
+            except FileNotFoundError:
+                return _NONE
+            except OSError as error:
+                raise pending(JobId(self._place.path), error) from error
+
+    def _write_statepoint(self, statepoint: StatePoint | None) -> None:
+        place = self._place
+        with place.lock:
+            if self.is_managed:
+                workspace, job_id = self.workspace, JobId(os.path.basename(place.path))
+                assert workspace is not None
+                place.path = os.path.join(os.path.dirname(place.path), workspace.migrate(job_id, statepoint))
+                return
+            with self._opened() as fd, contextlib.ExitStack() as stack:
+                mode = 0o666
+                with contextlib.suppress(FileNotFoundError):
+                    held = stack.enter_context(locking.locked(fd, STATEPOINT_FILE))
+                    mode = stat.S_IMODE(os.fstat(held).st_mode)
+                files.write_atomic(fd, STATEPOINT_FILE, encode(statepoint), mode)
+
+    # Its files
 
     def fn(self, name: str) -> str:
-        """The path of the file *name* in the job's directory."""
-        return os.path.join(self.path, name)
+        """Absolute path of the file *name* in the job's directory."""
+        return os.path.join(self._place.path, name)
+
+    def isfile(self, name: str) -> bool:
+        """Whether there is a file *name* in the job's directory."""
+        return os.path.isfile(self.fn(name))
+
+    def set_permissions(self, mode: int = 0o644) -> None:
+        """Give all files of the job these permissions, and its directories those that may be entered by who may read.
+
+        Raises:
+            NoSuchJob: there is no job (any more).
+            OSError: EPERM for what is not one's own.
+        """
+        with self._opened(trees.LIST_FLAGS) as fd:
+            trees.set_permissions(fd, mode)
+
+    def remove(self) -> None:
+        """Remove the job with all that is in its directory; nothing is done if it is not there.
+
+        It vanishes at once. Symbolic links are removed and not followed.
+
+        Raises:
+            PendingJob: it is a directory without a state point, and not in a workspace: no job to all appearances.
+            OSError: permissions and the like; nothing is removed.
+        """
+        place = self._place
+        with place.lock, contextlib.suppress(NoSuchJob):
+            try:
+                known: object = self._read_statepoint()
+                if known is None and self._read_file() is _NONE:
+                    raise PendingJob(f"{place.path} has no {STATEPOINT_FILE}: it is not removed as a job")
+            except PendingJob:
+                if not self.is_managed:
+                    raise
+                known = _NONE
+            moving.remove(place.path)
+            place.known = known
+
+    def clear(self) -> None:
+        """Remove all that is in the job's directory but the state point, and empty the document.
+
+        Raises:
+            OSError: something cannot be removed; the rest is.
+        """
+        with contextlib.suppress(NoSuchJob):
+            with self._opened(trees.LIST_FLAGS) as fd:
+                if not files.is_there(fd, STATEPOINT_FILE):
+                    raise PendingJob(f"{self._place.path} has no {STATEPOINT_FILE}: it is not cleared as a job")
+                trees.empty(fd, frozenset({STATEPOINT_FILE, DOCUMENT_FILE}))
+            if self.isfile(DOCUMENT_FILE):
+                self.document.clear()
+
+    def reset(self) -> None:
+        """Remove all data: `clear`, and make sure that the job is there."""
+        self.clear()
+        self.init()
+
+    def move(self, project: Project) -> None:
+        """Move the job into the workspace of another project.
+
+        Raises:
+            As assigning ``path``.
+        """
+        workspace = project.workspace
+        self._move(os.path.join(workspace.path, workspace.statepoint_id(self._read_statepoint())))
+        self._place.context = (workspace, project)
+
+    def _open(self) -> int:
+        return locating.open_directory(self._place.path, files.DIRECTORY_FLAGS)
+
+    @contextlib.contextmanager
+    def _opened(self, flags: int = files.DIRECTORY_FLAGS) -> Iterator[int]:
+        fd = locating.open_directory(self._place.path, flags)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    # As a block, and as a value
+
+    def open(self) -> None:
+        """Make the job's directory the working directory, until `close`. The working directory is the whole process's:
+        with threads, use `fn` instead."""
+        left = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._init_again(validate_statepoint=False)
+            os.chdir(self._place.path)
+        except BaseException:
+            os.close(left)
+            raise
+        self._left.append(left)
+
+    def close(self) -> None:
+        """Go back to where the last `open` that has not been closed yet has left; wherever that directory is by now."""
+        if self._left:
+            left = self._left.pop()
+            try:
+                os.fchdir(left)
+            finally:
+                os.close(left)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __fspath__(self) -> str:
+        return self._place.path
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Job):
             return NotImplemented
-        return (self.id, self.workspace.path) == (other.id, other.workspace.path)
+        one, two = self._place.path, other._place.path
+        return one == two or os.path.realpath(one) == os.path.realpath(two)
 
     def __hash__(self) -> int:
-        return hash((self.id, self.workspace.path))
+        return hash(os.path.realpath(self._place.path))
+
+    def __str__(self) -> str:
+        return self.id
 
     def __repr__(self) -> str:
-        return f"Job({self.path!r})"
+        return f"Job({self._place.path!r})"
+
+    def __copy__(self) -> Self:
+        job = type(self).at(None, "")
+        job._place = self._place  # noqa: SLF001 - of the same class
+        return job
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self.at(self.project, self._place.path)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        project = self.project
+        return _unpickled, (type(self), self._place.path, None if project is None else project.root)
+
+
+class _StatePointBackend:
+    """A state point that is changed as a live mapping: each edit is one change of the job's."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def load(self) -> Mapping[str, Json]:
+        return self._job._read_statepoint() or {}  # noqa: SLF001 - of the same module
+
+    @contextlib.contextmanager
+    def edit(self) -> Iterator[dict[str, Json]]:
+        job = self._job
+        if job.is_managed:
+            with job._place.lock:  # noqa: SLF001
+                data = validate(self.load())
+                yield data
+                job._write_statepoint(validate(data))  # noqa: SLF001
+        else:
+            with JsonFile(job._open, STATEPOINT_FILE).edit() as data:  # noqa: SLF001
+                yield data
+                validate(data)
+
+
+def _unpickled(cls: type[Job], path: str, root: str | None) -> Job:
+    from sigfs.api.project import Project
+
+    project = None
+    if root is not None:
+        with contextlib.suppress(SigfsError):
+            project = Project(root)
+    return cls.at(project, path)
+
+
+def _short(statepoint: object) -> str:
+    text = repr(statepoint)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

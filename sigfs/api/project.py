@@ -71,11 +71,11 @@ class Project:
         Raises:
             InvalidStatePoint, PendingJob, OSError: see `Workspace.create`.
         """
-        return Job(self.workspace, self.workspace.create(statepoint))
+        return Job.of(self, self.workspace.create(statepoint))
 
     def job(self, prefix: str) -> Job:
         """The job whose id is or begins with *prefix*; as `lookup`."""
-        return Job(self.workspace, self.lookup(prefix))
+        return Job.of(self, self.lookup(prefix))
 
     def lookup(self, prefix: str) -> JobId:
         """The id that *prefix* abbreviates. Pending directories are found too.
@@ -105,7 +105,7 @@ class Project:
 
     def __iter__(self) -> Iterator[Job]:
         for change in self.workspace.scan():
-            yield Job(self.workspace, change.id)
+            yield Job.of(self, change.id)
 
     def __len__(self) -> int:
         """Complexity: reads every state point."""
@@ -117,7 +117,7 @@ class Project:
     def __contains__(self, job: object) -> bool:
         """Whether *job*, a `Job` or a whole id, is a job of this project."""
         if isinstance(job, Job):
-            return job.workspace.path == self.workspace.path and job.id in self
+            return job.workspace == self.workspace and job.id in self
         if not isinstance(job, str) or not is_job_id(job):
             return False
         try:

@@ -65,6 +65,10 @@ class Workspace(WorkspaceFiles):
         WorkspaceFiles.__init__(workspace, path)
         return workspace
 
+    def is_at(self, path: str) -> bool:
+        """Whether it is the directory at *path*, which may be reached by links."""
+        return path == self.path or os.path.realpath(path) == os.path.realpath(self.path)
+
     def statepoint_id(self, statepoint: StatePoint | None) -> JobId:
         """The id of the job with this state point, which need not exist.
 
@@ -81,13 +85,13 @@ class Workspace(WorkspaceFiles):
         """
         from sigfs.api.job import Job
 
-        return Job(self, self.create(statepoint))
+        return Job.at(None, os.path.join(self.path, self.create(statepoint)))
 
     def __iter__(self) -> Iterator[Job]:
         from sigfs.api.job import Job
 
         for change in self.scan():
-            yield Job(self, change.id)
+            yield Job.at(None, os.path.join(self.path, change.id))
 
     def __str__(self) -> str:
         return self.path
@@ -98,7 +102,7 @@ class Workspace(WorkspaceFiles):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WorkspaceFiles):
             return NotImplemented
-        return self.path == other.path or os.path.realpath(self.path) == os.path.realpath(other.path)
+        return self.is_at(other.path)
 
     def __hash__(self) -> int:
         return hash(os.path.realpath(self.path))

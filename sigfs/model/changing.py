@@ -178,20 +178,83 @@ def remove(workspace_fd: int, job_id: str) -> None:
     files.fsync_directory(workspace_fd)
 
 
-def rename_new(directory_fd: int, old: str, new: str) -> None:
+def publish(
+    directory_fd: int,
+    directory: str,
+    name: str,
+    data: bytes,
+    mode: int = 0o777,
+    file_mode: int = 0o666,
+    *,
+    replace_empty: bool = True,
+) -> bool:
+    """Make a job's directory whole and rename it to *name*; False if a directory of that name is there.
+
+    Args:
+        directory: path of the directory *directory_fd*, for messages.
+        data: content of the state point file.
+        mode, file_mode: permissions of the directory and of the state point file, less the umask.
+        replace_empty: an empty directory may be replaced.
+    Raises:
+        FileExistsError: something that is no directory has the name.
+        OSError: permissions, no space and the like; nothing is left.
+    """
+    temporary = files.temporary_name()
+    try:
+        os.mkdir(temporary, mode | 0o300, dir_fd=directory_fd)
+    except OSError as error:
+        # Not the name that nobody has asked for.
+        raise OSError(error.errno, f"{error.strerror}; no job can be made here", directory) from error
+    renamed = False
+    try:
+        fd = os.open(temporary, files.DIRECTORY_FLAGS, dir_fd=directory_fd)
+        try:
+            files.write_new(fd, STATEPOINT_FILE, data, file_mode)
+            files.fsync_directory(fd)
+        finally:
+            os.close(fd)
+        if mode & 0o300 != 0o300:
+            os.chmod(temporary, mode, dir_fd=directory_fd)
+        if replace_empty:
+            # At most an empty directory, which can only be that of another creator, who will find this one.
+            os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+        else:
+            rename_new(directory_fd, temporary, name)
+        renamed = True
+    except NotADirectoryError as error:
+        message = "something that is no directory has the name of this job; move it away"
+        raise FileExistsError(errno.EEXIST, message, os.path.join(directory, name)) from error
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+    finally:
+        if not renamed:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(temporary, STATEPOINT_FILE), dir_fd=directory_fd)
+            with contextlib.suppress(OSError):
+                os.rmdir(temporary, dir_fd=directory_fd)
+    if renamed:
+        files.fsync_directory(directory_fd)
+    return renamed
+
+
+def rename_new(directory_fd: int, old: str, new: str, new_directory_fd: int | None = None) -> None:
     """Rename a directory to a name that must be free; at worst that of an empty directory.
 
+    Args:
+        new_directory_fd: where the new name is; default: where the old one is.
     Raises:
         DestinationExists: the name is taken.
         OSError: as rename(2).
     """
+    to = directory_fd if new_directory_fd is None else new_directory_fd
     try:
         try:
-            files.renameat2(directory_fd, old, directory_fd, new, files.RENAME_NOREPLACE)
+            files.renameat2(directory_fd, old, to, new, files.RENAME_NOREPLACE)
         except OSError as error:
             if error.errno not in _NO_FLAGS:
                 raise
-            os.rename(old, new, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+            os.rename(old, new, src_dir_fd=directory_fd, dst_dir_fd=to)
     except NotADirectoryError:
         raise DestinationExists(errno.EEXIST, "something that is no directory has this name", new) from None
     except OSError as error:
@@ -273,7 +336,7 @@ def _says(fd: int, name: str, job_id: JobId, function: str) -> bool:
         statepoint = load_json(files.read_at(fd, name))
     except (OSError, ValueError):
         return False
-    return isinstance(statepoint, dict) and statepoint_id(statepoint, function) == job_id
+    return (statepoint is None or isinstance(statepoint, dict)) and statepoint_id(statepoint, function) == job_id
 
 
 def _require_metadata(fd: int, job_id: str) -> None:

@@ -53,7 +53,7 @@ _SYS_OPENAT2: Final = 437  # everywhere but on alpha, which answers ENOSYS
 _OPEN_HOW: Final = struct.pack("=QQQ", READ_FLAGS, 0, 0x04)  # RESOLVE_NO_SYMLINKS
 
 # What link(2) says where the file system has no hard links, or the directory may not have more of them.
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 # What fsync(2) says of a directory on file systems that cannot synchronise one.
 _NO_FSYNC: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS})
 
@@ -292,7 +292,7 @@ def write_exclusive(dir_fd: int, name: str, data: bytes, mode: int = 0o666) -> N
         try:
             os.link(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             renameat2(dir_fd, temporary, dir_fd, name, RENAME_NOREPLACE)
     fsync_directory(dir_fd)
@@ -326,6 +326,29 @@ def fsync_directory(dir_fd: int) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def is_there(dir_fd: int, name: str) -> bool:
+    """Whether directory *dir_fd* has an entry *name*, of whatever kind."""
+    try:
+        os.lstat(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_directories(path: str, made: list[str]) -> None:
+    """Make *path* and what is missing above it, and note in *made* what was made, the outermost first."""
+    if os.path.isdir(path):
+        return
+    make_directories(os.path.dirname(path), made)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    else:
+        made.append(path)
 
 
 def renameat2(old_dir_fd: int, old_name: str, new_dir_fd: int, new_name: str, flags: int) -> None:

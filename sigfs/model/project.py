@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from sigfs.errors import NoSuchProject, ProjectExists
-from sigfs.model import files
+from sigfs.model import files, mounted
 from sigfs.model.config import (
     NEW_PROJECT_CONFIG,
     SIGNAC_2_CONFIG,
@@ -81,6 +81,8 @@ class ProjectFiles:
 def find_root(start: Path = ".") -> str:
     """The root of the project that *start* is in: the nearest directory, going upward, with a project's configuration.
 
+    Of a path into a mounted project, the root of that project, if it can be reached.
+
     Args:
         start: a directory, or a file in one.
     Raises:
@@ -92,6 +94,9 @@ def find_root(start: Path = ".") -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in it
         reason = error.strerror if isinstance(error, OSError) else error
         raise NoSuchProject(f"no project at {start!s}: {reason}") from error
+    mounted_root = mounted.project_root(origin)
+    if mounted_root is not None:
+        return mounted_root
     directory = origin
     while find_config(directory) is None:
         above = os.path.dirname(directory)
@@ -120,8 +125,8 @@ def make_project(path: Path | None = None, name: str | None = None) -> str:
     made: list[str] = []
     config_directory = os.path.join(root, os.path.dirname(SIGNAC_2_CONFIG))
     try:
-        _make_directories(config_directory, made)
-        _make_directories(os.path.join(root, "workspace"), made)
+        files.make_directories(config_directory, made)
+        files.make_directories(os.path.join(root, "workspace"), made)
         if name is not None:
             document = json.dumps({_NAME_KEY: name}).encode("ascii")
             with files.opened_directory(root) as fd, contextlib.suppress(FileExistsError):
@@ -145,17 +150,3 @@ def make_project(path: Path | None = None, name: str | None = None) -> str:
 
 def _project_exists(root: str, config: str) -> ProjectExists:
     return ProjectExists(f"{root} is a project already ({os.path.relpath(config, root)}): use it as it is")
-
-
-def _make_directories(path: str, made: list[str]) -> None:
-    """Make *path* and what is missing above it, and note in *made* what was made, the outermost first."""
-    if os.path.isdir(path):
-        return
-    _make_directories(os.path.dirname(path), made)
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-    else:
-        made.append(path)

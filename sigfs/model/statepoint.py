@@ -77,7 +77,7 @@ def statepoint_id(statepoint: Json, function: str = DEFAULT_FUNCTION) -> JobId:
     return JobId(digest(text.encode("ascii")))
 
 
-def encode(statepoint: StatePoint) -> bytes:
+def encode(statepoint: StatePoint | None) -> bytes:
     """The content of a state point file, spelled as signac 2 does: keys in the order given, ASCII, no final newline.
 
     Raises:

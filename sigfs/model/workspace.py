@@ -167,7 +167,7 @@ class Workspace:
 
     def create(
         self,
-        statepoint: StatePoint,
+        statepoint: StatePoint | None,
         *,
         exist_ok: bool = True,
         mode: int = 0o777,
@@ -194,7 +194,7 @@ class Workspace:
             FileExistsError: something that is no directory has the job's name.
             OSError: permissions, no space and the like.
         """
-        clean = validate(statepoint)
+        clean = None if statepoint is None else validate(statepoint)
         data = encode(clean)
         job_id = statepoint_id(clean, self.id_function)
         if workspace_fd is None:
@@ -202,11 +202,11 @@ class Workspace:
         with self._opened(job_id, workspace_fd) as fd:
             if exist_ok:
                 self._create(fd, job_id, data, mode, file_mode)
-            elif not self._publish(fd, job_id, data, mode, file_mode, replace_empty=False):
+            elif not changing.publish(fd, self.path, job_id, data, mode, file_mode, replace_empty=False):
                 raise DestinationExists(errno.EEXIST, "there is a job of this state point", job_id)
         return job_id
 
-    def migrate(self, job_id: JobId, statepoint: StatePoint, *, workspace_fd: int | None = None) -> JobId:
+    def migrate(self, job_id: JobId, statepoint: StatePoint | None, *, workspace_fd: int | None = None) -> JobId:
         """Change the job's state point and with it its id, which is returned.
 
         The directory is renamed: files that are open, and working directories, stay valid. Of all who migrate one job,
@@ -223,7 +223,7 @@ class Workspace:
             DestinationExists: there is a job (or whatever) of the new id.
             OSError: permissions, no space and the like; all is as before.
         """
-        clean = validate(statepoint)
+        clean = None if statepoint is None else validate(statepoint)
         data = encode(clean)
         new = statepoint_id(clean, self.id_function)
         with self._opened(job_id, workspace_fd) as fd:
@@ -319,7 +319,7 @@ class Workspace:
             try:
                 found = self._read(workspace_fd, job_id, documents=False)
             except NoSuchJob:
-                if self._publish(workspace_fd, job_id, data, mode, file_mode):
+                if changing.publish(workspace_fd, self.path, job_id, data, mode, file_mode):
                     return
             except PendingJob:
                 if _adopt(workspace_fd, job_id, data, file_mode):
@@ -332,55 +332,6 @@ class Workspace:
                 if other != job_id and not changing.finish(workspace_fd, job_id, self.id_function):
                     raise PendingJob(f"{job_id}: {STATEPOINT_FILE} in it is that of {other}")
                 return
-
-    def _publish(
-        self,
-        workspace_fd: int,
-        job_id: JobId,
-        data: bytes,
-        mode: int,
-        file_mode: int,
-        *,
-        replace_empty: bool = True,
-    ) -> bool:
-        """Rename a new directory to *job_id*; False if a directory of that name has come to be in between."""
-        temporary = files.temporary_name()
-        try:
-            os.mkdir(temporary, mode | 0o300, dir_fd=workspace_fd)
-        except OSError as error:
-            # Not the name that nobody has asked for.
-            raise OSError(error.errno, f"{error.strerror}; no job can be made here", self.path) from error
-        renamed = False
-        try:
-            fd = os.open(temporary, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
-            try:
-                files.write_new(fd, STATEPOINT_FILE, data, file_mode)
-                files.fsync_directory(fd)
-            finally:
-                os.close(fd)
-            if mode & 0o300 != 0o300:
-                os.chmod(temporary, mode, dir_fd=workspace_fd)
-            if replace_empty:
-                # At most an empty directory, which can only be that of another creator, who will find this one.
-                os.rename(temporary, job_id, src_dir_fd=workspace_fd, dst_dir_fd=workspace_fd)
-            else:
-                changing.rename_new(workspace_fd, temporary, job_id)
-            renamed = True
-        except NotADirectoryError as error:
-            message = "something that is no directory has the name of this job; move it away"
-            raise FileExistsError(errno.EEXIST, message, os.path.join(self.path, job_id)) from error
-        except OSError as error:
-            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
-                raise
-        finally:
-            if not renamed:
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(temporary, STATEPOINT_FILE), dir_fd=workspace_fd)
-                with contextlib.suppress(OSError):
-                    os.rmdir(temporary, dir_fd=workspace_fd)
-        if renamed:
-            files.fsync_directory(workspace_fd)
-        return renamed
 
 
 def _adopt(workspace_fd: int, job_id: JobId, data: bytes, mode: int) -> bool:

@@ -6,66 +6,29 @@ import ctypes
 import errno
 import functools
 import os
-import re
 import shutil
 import subprocess
-from typing import Final, NamedTuple
+from typing import Final
 
 from sigfs.errors import MountBusy, MountError
+from sigfs.model.mounted import FS_TYPE, Mount, mounts, parse_mountinfo
 
-FS_TYPE: Final = "fuse.sigfs"
-"""What a mounted project is called in /proc/self/mountinfo."""
+__all__ = [
+    "FS_TYPE",
+    "Mount",
+    "fusermount",
+    "libc",
+    "mounted",
+    "mounts",
+    "parse_mountinfo",
+    "resolve_mountpoint",
+    "unmount",
+]
 
 MNT_FORCE: Final = 1
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 _HELPER_TIMEOUT_S: Final = 60.0
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
-
-
-class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo. ``device`` is the ``st_dev`` of what is mounted, ``type`` e.g. fuse.sigfs."""
-
-    mountpoint: str
-    device: int
-    type: str
-    source: str
-    options: frozenset[str]
-
-
-def parse_mountinfo(text: str) -> list[Mount]:
-    """Read the format of /proc/PID/mountinfo, in its order: a later mount hides an earlier one at the same place.
-
-    >>> parse_mountinfo(r"36 35 0:42 / /mnt/a\\040b rw,nosuid shared:1 - fuse.sigfs /data ro,user_id=0")[0].mountpoint
-    '/mnt/a b'
-    """
-    found = []
-    for line in text.split("\n"):  # not splitlines: names may contain other line separators
-        fields, _, more = line.partition(" - ")
-        words, extra = fields.split(" "), more.split(" ")
-        if len(words) < 6 or len(extra) < 3:
-            continue
-        major, minor = words[2].split(":")
-        found.append(
-            Mount(
-                mountpoint=_unescape(words[4]),
-                device=os.makedev(int(major), int(minor)),
-                type=extra[0],
-                source=_unescape(extra[1]),
-                options=frozenset(words[5].split(",")) | frozenset(extra[2].split(",")),
-            )
-        )
-    return found
-
-
-def _unescape(word: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), word)
-
-
-def mounts() -> list[Mount]:
-    """List all that is mounted in this process's namespace."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        return parse_mountinfo(os.fsdecode(file.read()))
 
 
 def mounted(mountpoint: str) -> Mount | None:

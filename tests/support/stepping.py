@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import importlib
 import json
 import os
@@ -49,6 +48,7 @@ _CALL_LIMIT = 5000  # of one act; more than that is an endless loop
 
 _TRACEME, _SYSCALL, _SETOPTIONS, _POKEUSER, _GET_SYSCALL_INFO = 0, 24, 0x4200, 6, 0x420E
 _TRACESYSGOOD, _TRACEFORK, _TRACEVFORK, _TRACECLONE, _EXITKILL = 1, 2, 4, 8, 0x100000
+_UNTRACEABLE = 77  # exit status
 _WALL = 0x40000000
 _ENTRY, _EXIT = 1, 2
 _INFO = struct.Struct("=B3xIQQ7Q")  # op, architecture, instruction, stack, number, six arguments
@@ -81,7 +81,7 @@ def _run(how: str, prepare: Step, act: Step, look: Step, directory: object) -> l
     command = [sys.executable, "-m", "tests.support.stepping", how, *names, str(directory)]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode == errno.EPERM:
+    if done.returncode == _UNTRACEABLE:
         unavailable("processes cannot be traced here")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     calls: list[str] = json.loads(done.stdout.splitlines()[-1])
@@ -125,7 +125,7 @@ def _stop(act: Callable[[], object], number: int, code: int | None) -> str | Non
         _be_traced(act, code is not None)
     _, status = os.waitpid(child, 0)
     if not os.WIFSTOPPED(status):
-        sys.exit(errno.EPERM)
+        sys.exit(_UNTRACEABLE)
     _ptrace(_SETOPTIONS, child, _TRACESYSGOOD | _TRACEFORK | _TRACEVFORK | _TRACECLONE | _EXITKILL)
     _ptrace(_SYSCALL, child, 0)
     seen = 0
@@ -170,7 +170,7 @@ def _be_traced(act: Callable[[], object], may_fail: bool) -> None:
     status = 1
     try:
         if _libc.ptrace(_TRACEME, 0, None, None):
-            os._exit(errno.EPERM)
+            os._exit(_UNTRACEABLE)
         os.kill(os.getpid(), signal.SIGSTOP)
         try:
             act()
