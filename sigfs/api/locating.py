@@ -13,6 +13,7 @@ from sigfs.errors import NoSuchJob, NoSuchProject
 from sigfs.model import mounted
 from sigfs.model.config import WORKSPACE_CONFIG
 from sigfs.model.project import Path, find_root
+from sigfs.model.reading import STATEPOINT_FILE
 from sigfs.model.types import JobId
 
 if TYPE_CHECKING:
@@ -33,9 +34,17 @@ def open_directory(path: str, flags: int) -> int:
 
 
 def directory(path: Path) -> str:
-    """The absolute path of the directory that *path* means: below, if it leads into a mount; and no symbolic link."""
+    """The absolute path of the directory that *path* means: below, if it leads into a mount; and no symbolic link.
+
+    Raises:
+        NoSuchJob: it is a virtual directory of a mounted project.
+    """
     where = os.path.abspath(os.fsdecode(os.fspath(path)))
-    where = mounted.below(where) or where
+    below = mounted.below(where)
+    if below is not None:
+        return below
+    if mounted.mount_of(where) is not None and not os.path.lexists(os.path.join(where, STATEPOINT_FILE)):
+        raise NoSuchJob(f"{where} is a directory of a view, and no job's: jobs are further down")
     return os.path.realpath(where) if os.path.islink(where) else where
 
 
