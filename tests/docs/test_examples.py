@@ -12,7 +12,7 @@ import sigfs
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["documents.md"])
+@pytest.mark.parametrize("page", ["documents.md", "jobs.md"])
 def test_the_examples_of_a_page_do_what_they_say(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sigfs.init_project(tmp_path)
     monkeypatch.chdir(tmp_path)
