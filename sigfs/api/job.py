@@ -458,7 +458,7 @@ class Job:
             NoSuchJob: there is no job (any more).
             OSError: EPERM for what is not one's own.
         """
-        with self._opened(trees.LIST_FLAGS) as fd:
+        with self._opened(trees.LIST_FLAGS) as fd, self._naming():
             trees.set_permissions(fd, mode)
 
     def remove(self) -> None:
@@ -493,7 +493,8 @@ class Job:
             with self._opened(trees.LIST_FLAGS) as fd:
                 if not files.is_there(fd, STATEPOINT_FILE):
                     raise PendingJob(f"{self._place.path} has no {STATEPOINT_FILE}: it is not cleared as a job")
-                trees.empty(fd, frozenset({STATEPOINT_FILE, DOCUMENT_FILE}))
+                with self._naming():
+                    trees.empty(fd, frozenset({STATEPOINT_FILE, DOCUMENT_FILE}))
             if self.isfile(DOCUMENT_FILE):
                 self.document.clear()
 
@@ -522,6 +523,14 @@ class Job:
             yield fd
         finally:
             os.close(fd)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Have errors name the file by its whole path."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.fn(error.filename or "")) from error
 
     # As a block, and as a value
 

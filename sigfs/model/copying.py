@@ -125,6 +125,8 @@ class _Copy:
         """Bring the copy to the disk and compare; what an earlier copying has left is written anew if it differs."""
         for again in (False, True):
             with trees.opened(name, source_fd) as fd, trees.opened(name, target_fd) as copy_fd:
+                if trees.seen(os.fstat(fd))[:2] != self.seen[path][:2]:
+                    raise JobChanged(f"{path} has just been changed")
                 os.fsync(copy_fd)
                 with contextlib.suppress(OSError):  # so that what is compared comes from the disk, where it can
                     os.posix_fadvise(copy_fd, 0, 0, os.POSIX_FADV_DONTNEED)

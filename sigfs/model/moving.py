@@ -39,7 +39,6 @@ MARKER: Final = f"{files.TEMPORARY_PREFIX}moved"
 
 _MARKER_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MARK_BYTES: Final = 2**16
-_LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ROUNDS: Final = 3
 """How often the copy of a job that is being changed is made up to date before the move is given up."""
 
@@ -113,7 +112,11 @@ def remove(directory: str) -> None:
     with _place(directory) as place:
         fd = _open(place)
         try:
-            trees.require_removable(fd)
+            try:
+                trees.require_removable(fd)
+            except OSError as error:
+                message = f"{error.strerror}; nothing is removed"
+                raise OSError(error.errno, message, os.path.join(directory, error.filename)) from error
             grave = files.temporary_name()
             _rename_same(fd, place, grave)
         finally:
@@ -125,18 +128,19 @@ def _move(old: _Place, new: _Place) -> None:
     fd = _open(old, files.DIRECTORY_FLAGS)
     try:
         try:
-            changing.rename_new(old.parent_fd, old.name, new.name, new.parent_fd)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise _explained(error, old, new) from error
-            _finish_at(old)
-            source_fd = os.open(".", _LIST, dir_fd=fd)
             try:
-                _copy_and_remove(source_fd, old, new)
-            except (OSError, JobChanged) as why:
-                raise _explained(why, old, new) from why
-            finally:
-                os.close(source_fd)
+                changing.rename_new(old.parent_fd, old.name, new.name, new.parent_fd)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                _finish_at(old)
+                source_fd = os.open(".", trees.LIST_FLAGS, dir_fd=fd)
+                try:
+                    _copy_and_remove(source_fd, old, new)
+                finally:
+                    os.close(source_fd)
+        except (OSError, JobChanged) as error:
+            raise _explained(error, old, new) from error
     finally:
         os.close(fd)
     files.fsync_directory(new.parent_fd)
@@ -168,6 +172,7 @@ def _copy_and_remove(source_fd: int, old: _Place, new: _Place) -> None:
                     mark = _Mark(old.path, secrets.token_hex(8), trees.fingerprint(seen))
                     mark.write(marker_fd)
                     own = trees.listing(copy_fd, MARKER)
+                    _lock_files(copy_fd, locks)  # nobody is to begin in a copy that may be taken back
                     changing.rename_new(new.parent_fd, copy, new.name)
                 except BaseException:
                     trees.remove(new.parent_fd, copy, STATEPOINT_FILE)
@@ -204,9 +209,7 @@ def _copied(source_fd: int, copy_fd: int, locks: contextlib.ExitStack) -> tuple[
         young_ns = time.time_ns() - int(files.RACY_S * 1e9)
         try:
             seen = copying.copy(source_fd, copy_fd, STATEPOINT_FILE, MARKER)
-            for name in (STATEPOINT_FILE, DOCUMENT_FILE):
-                with contextlib.suppress(FileNotFoundError):
-                    locks.enter_context(locking.locked(source_fd, name, _LOCK_S))
+            _lock_files(source_fd, locks)
             trees.require_unchanged(source_fd, seen, young_ns, MARKER)
         except JobChanged:
             locks.close()
@@ -215,6 +218,13 @@ def _copied(source_fd: int, copy_fd: int, locks: contextlib.ExitStack) -> tuple[
         else:
             return seen, young_ns
     raise AssertionError
+
+
+def _lock_files(fd: int, locks: contextlib.ExitStack) -> None:
+    """Have all wait who are about to change the state point or the document that is there."""
+    for name in (STATEPOINT_FILE, DOCUMENT_FILE):
+        with contextlib.suppress(FileNotFoundError):
+            locks.enter_context(locking.locked(fd, name, _LOCK_S))
 
 
 class _Mark(NamedTuple):
@@ -303,11 +313,14 @@ def _settle(old: _Place, mark: _Mark) -> bool:
         except NoSuchJob:
             return True
         try:
-            if trees.fingerprint(trees.listing(fd, MARKER)) != mark.fingerprint:
-                changing.rename_new(old.parent_fd, mark.hidden, old.name)
-                return False
-            trees.require_quiet(fd)
-            os.rename(mark.hidden, mark.gone, src_dir_fd=old.parent_fd, dst_dir_fd=old.parent_fd)
+            with contextlib.ExitStack() as locks:
+                _lock_files(fd, locks)
+                if trees.fingerprint(trees.listing(fd, MARKER)) != mark.fingerprint or not trees.is_quiet(fd):
+                    changing.rename_new(old.parent_fd, mark.hidden, old.name)
+                    return False
+                os.rename(mark.hidden, mark.gone, src_dir_fd=old.parent_fd, dst_dir_fd=old.parent_fd)
+                _bury(old, mark.gone)
+                return True
         finally:
             os.close(fd)
     _bury(old, mark.gone)
@@ -393,6 +406,8 @@ def _explained(error: OSError | JobChanged, old: _Place, new: _Place) -> Excepti
     """What to raise for *error*: it says what was to be moved where."""
     if isinstance(error, DestinationExists):
         return DestinationExists(errno.EEXIST, f"cannot move {old.path}: there is something already", new.path)
+    if isinstance(error, FileNotFoundError | JobChanged) and not files.is_there(old.parent_fd, old.name):
+        return NoSuchJob(f"{old.path} has just been removed or moved")
     what = f"cannot move {old.path} to {new.path}"
     if isinstance(error, JobChanged):
         return JobChanged(f"{what}: {error}; it stays where it is")

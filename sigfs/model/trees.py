@@ -105,6 +105,15 @@ def require_quiet(tree_fd: int) -> None:
                 _require_unwritten(fd, path)
 
 
+def is_quiet(tree_fd: int) -> bool:
+    """Whether `require_quiet` has nothing to say."""
+    try:
+        require_quiet(tree_fd)
+    except JobChanged:
+        return False
+    return True
+
+
 def require_removable(tree_fd: int) -> None:
     """Make sure, as far as modes tell, that every directory of the tree may be emptied.
 
@@ -174,9 +183,15 @@ def set_permissions(tree_fd: int, mode: int) -> None:
     """
     directories = mode | (mode & 0o444) >> 2
     for place, status, directory_fd in _walk(tree_fd, "", os.fstat(tree_fd).st_dev):
-        if not stat.S_ISLNK(status.st_mode):
+        if stat.S_ISLNK(status.st_mode):
+            continue
+        try:
             with magic_path(directory_fd, os.path.basename(place)) as path:
                 os.chmod(path, directories if stat.S_ISDIR(status.st_mode) else mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, place) from error
     os.chmod(f"/proc/self/fd/{tree_fd}", directories)
 
 
@@ -200,13 +215,19 @@ def entries(fd: int, path: str, device: int) -> list[tuple[str, os.stat_result]]
 
 
 def _walk(fd: int, path: str, device: int, ignored: str = "") -> Iterator[tuple[str, os.stat_result, int]]:
-    """All below a directory, what is in a directory before itself: path, status, descriptor of what it is in."""
+    """All below a directory, what is in a directory before itself: path, status, descriptor of what it is in.
+
+    What vanishes meanwhile is left out.
+    """
     for name, status in entries(fd, path, device):
         if not path and name == ignored:
             continue
         place = os.path.join(path, name)
         if stat.S_ISDIR(status.st_mode):
-            below = os.open(name, LIST_FLAGS, dir_fd=fd)
+            try:
+                below = os.open(name, LIST_FLAGS, dir_fd=fd)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
             try:
                 yield from _walk(below, place, device)
             finally:
@@ -226,7 +247,16 @@ def open_own(directory_fd: int, name: str) -> int:
 
 @contextlib.contextmanager
 def opened(name: str, directory_fd: int) -> Iterator[int]:
-    fd = _open_to_read(name, directory_fd)
+    """Give a descriptor of a file, to be read.
+
+    Raises:
+        JobChanged: it is not there any more.
+        OSError: as open(2).
+    """
+    try:
+        fd = _open_to_read(name, directory_fd)
+    except FileNotFoundError:
+        raise JobChanged(f"{name} has just gone") from None
     try:
         yield fd
     finally:

@@ -417,3 +417,43 @@ def test_permissions_are_those_of_files_and_directories_may_be_entered(tmp_path:
     os.close(fd)
     modes = {name: stat.S_IMODE(os.stat(job / name).st_mode) for name in (".", SP, "data", "data/x", "link")}
     assert modes == {".": 0o750, SP: 0o640, "data": 0o750, "data/x": 0o640, "link": 0o600}
+
+
+COUNTER = """
+import sys
+from sigfs import Job
+from sigfs.errors import NoSuchJob
+done = 0
+while done < int(sys.argv[1]):
+    for path in sys.argv[2:]:
+        try:
+            with Job(path).doc.transaction() as doc:
+                doc.n = doc.get("n", 0) + 1
+        except NoSuchJob:
+            continue
+        done += 1
+        break
+"""
+
+
+def test_no_change_of_a_document_is_lost_while_the_job_moves_to_and_fro(tmp_path: Path, far: Path) -> None:
+    places = [str(tmp_path / "job"), str(far / "job")]
+    make_job(tmp_path / "job")
+    (tmp_path / "job" / "signac_job_document.json").write_text("{}")  # who makes it first has nothing to lock
+    command = [sys.executable, "-c", COUNTER, "40", *places]
+    counters = [subprocess.Popen(command, cwd=Path(__file__).parents[3]) for _ in range(2)]
+    moves = 0
+    try:
+        while any(counter.poll() is None for counter in counters):
+            try:
+                moving.move(places[moves % 2], places[(moves + 1) % 2])
+                moves += 1
+            except (JobChanged, TimeoutError):
+                continue
+    finally:
+        for counter in counters:
+            counter.wait()
+    assert [counter.returncode for counter in counters] == [0, 0]
+    where = Path(places[moves % 2])
+    assert (where / "signac_job_document.json").read_text() == '{"n": 80}'
+    assert sorted(names(where)) == ["data", "signac_job_document.json", SP]
