@@ -7,6 +7,7 @@ the disk: a handle holds the job's path and nothing that can grow old.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -530,7 +531,9 @@ class Job:
         try:
             yield
         except OSError as error:
-            raise OSError(error.errno, error.strerror, self.fn(error.filename or "")) from error
+            raise OSError(error.errno, error.strerror, self.fn(str(error.filename or ""))) from error
+        except RecursionError as error:
+            raise OSError(errno.ENAMETOOLONG, "directories in it are nested too deep", self._place.path) from error
 
     # As a block, and as a value
 

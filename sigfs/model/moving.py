@@ -42,6 +42,8 @@ _MARK_BYTES: Final = 2**16
 _ROUNDS: Final = 3
 """How often the copy of a job that is being changed is made up to date before the move is given up."""
 
+_TOO_DEEP: Final = "directories in it are nested too deep"
+
 _LOCK_S: Final = 30.0
 """How long somebody may be in the middle of changing the document while the job waits to be moved."""
 
@@ -116,7 +118,9 @@ def remove(directory: str) -> None:
                 trees.require_removable(fd)
             except OSError as error:
                 message = f"{error.strerror}; nothing is removed"
-                raise OSError(error.errno, message, os.path.join(directory, error.filename)) from error
+                raise OSError(error.errno, message, os.path.join(directory, str(error.filename or ""))) from error
+            except RecursionError as error:
+                raise OSError(errno.ENAMETOOLONG, f"{_TOO_DEEP}; nothing is removed", directory) from error
             grave = files.temporary_name()
             _rename_same(fd, place, grave)
         finally:
@@ -139,7 +143,7 @@ def _move(old: _Place, new: _Place) -> None:
                     _copy_and_remove(source_fd, old, new)
                 finally:
                     os.close(source_fd)
-        except (OSError, JobChanged) as error:
+        except (OSError, JobChanged, RecursionError) as error:
             raise _explained(error, old, new) from error
     finally:
         os.close(fd)
@@ -402,7 +406,7 @@ def _open(place: _Place, flags: int = trees.LIST_FLAGS) -> int:
         raise NotADirectoryError(errno.ENOTDIR, "a job is a directory; this is none", place.path) from None
 
 
-def _explained(error: OSError | JobChanged, old: _Place, new: _Place) -> Exception:
+def _explained(error: OSError | JobChanged | RecursionError, old: _Place, new: _Place) -> Exception:
     """What to raise for *error*: it says what was to be moved where."""
     if isinstance(error, DestinationExists):
         return DestinationExists(errno.EEXIST, f"cannot move {old.path}: there is something already", new.path)
@@ -411,4 +415,6 @@ def _explained(error: OSError | JobChanged, old: _Place, new: _Place) -> Excepti
     what = f"cannot move {old.path} to {new.path}"
     if isinstance(error, JobChanged):
         return JobChanged(f"{what}: {error}; it stays where it is")
+    if isinstance(error, RecursionError):
+        return OSError(errno.ENAMETOOLONG, f"{what}: {_TOO_DEEP}", old.path)
     return OSError(error.errno, f"{what}: {error.strerror}", error.filename)

@@ -265,8 +265,9 @@ def test_a_killed_holder_holds_up_nobody_and_has_written_nothing(document: JsonF
 
 
 WAITER = """
-import sys
+import signal, sys
 from tests.unit.model.test_document import handle
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 print("ready", flush=True)
 try:
     with handle(sys.argv[1]).edit():

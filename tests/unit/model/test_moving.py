@@ -419,6 +419,24 @@ def test_permissions_are_those_of_files_and_directories_may_be_entered(tmp_path:
     assert modes == {".": 0o750, SP: 0o640, "data": 0o750, "data/x": 0o640, "link": 0o600}
 
 
+def test_what_is_nested_too_deep_stays_whole(tmp_path: Path, far: Path) -> None:
+    job = make_job(tmp_path / "job")
+    fd = os.open(job, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    for use in (lambda: moving.move(str(job), str(far / "new")), lambda: moving.remove(str(job))):
+        with pytest.raises(OSError, match=r"deep|many open files"):
+            use()
+    assert names(far) == []
+    assert names(job) == ["d", "data", SP]
+    moving.move(str(job), str(tmp_path / "new"))
+    subprocess.run(["rm", "-rf", str(tmp_path / "new")], check=True)
+
+
 COUNTER = """
 import sys
 from sigfs import Job
