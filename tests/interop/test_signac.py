@@ -67,9 +67,9 @@ def test_a_job_made_by_signac_reads_equally_here(tmp_path, statepoint):
     before = tree(tmp_path)
     (ours,) = sigfs.get_project(tmp_path)
     assert ours.id == theirs.id == statepoint_id(statepoint)
-    assert ours.path == theirs.path
-    assert same(ours.statepoint, statepoint)
-    assert same(ours.document, theirs.document())
+    assert os.path.abspath(ours.path) == theirs.path
+    assert same(ours.statepoint(), statepoint)
+    assert same(ours.document(), theirs.document())
     (change,) = ours.workspace.scan(documents=True)
     assert same([change.record.statepoint, change.record.document], [statepoint, theirs.document()])
     assert tree(tmp_path) == before
@@ -177,7 +177,7 @@ def test_a_project_of_signac_1_is_opened_as_it_is(tmp_path, monkeypatch, name, w
     project = sigfs.get_project(root)
     assert (project.root, project.name, project.schema) == (str(root), "Legacy", "1")
     assert {job.id for job in project} == {statepoint_id(statepoint) for statepoint in STATEPOINTS}
-    assert all(statepoint_id(job.statepoint) == job.id for job in project)
+    assert all(statepoint_id(job.statepoint()) == job.id for job in project)
     assert project.job("0300").document == {"x": 1}
     assert tree(tmp_path) == before
     assert project.open({"foo": 42}) == project.job("0300")
