@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -44,6 +45,15 @@ def make_job(path: Path) -> Path:
     (path / "data").mkdir()
     (path / "data" / "x").write_bytes(b"x" * 300_000)
     return path
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def names(path: Path) -> list[str]:
@@ -106,7 +116,7 @@ def test_a_copy_keeps_everything(tmp_path: Path, far: Path) -> None:
     (job / "data" / "closed" / "deep").write_text("deep")
     (job / os.fsdecode(b"\xff\n ")).write_text("hostile")
     (job / ("n" * 255)).write_text("long")
-    for name, mode in (("same", 0o604), ("empty", 0o4711), ("data/closed/deep", 0o000), ("data/closed", 0o2555)):
+    for name, mode in (("same", 0o604), ("empty", 0o4711), ("data/closed/deep", 0o400), ("data/closed", 0o2555)):
         os.chmod(job / name, mode)
     if os.geteuid() == 0:
         os.chown(job / "data" / "closed" / "deep", 12345, 54321)
@@ -127,7 +137,7 @@ def test_attributes_and_acls_are_kept_and_none_is_inherited(tmp_path: Path, far:
         subprocess.run(["setfacl", "-m", "u:12345:r", str(job / "data" / "x")], check=True)
         subprocess.run(["setfacl", "-d", "-m", "u:12345:rwx", str(job / "data")], check=True)
         subprocess.run(["setfacl", "-d", "-m", "u:54321:rwx", str(far)], check=True)
-    except OSError as error:
+    except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no extended attributes here: {error}")
     (job / "plain").mkdir()
     before = describe(job)
@@ -223,7 +233,9 @@ def test_a_full_disk_leaves_the_job_where_it_is(tmp_path: Path) -> None:
 
 def test_a_job_somebody_writes_into_is_not_copied(tmp_path: Path, far: Path) -> None:
     job = make_job(tmp_path / "job")
-    with open(job / "data" / "x", "ab") as file:
+    with open(job / "data" / "x", "ab") as file, opened(job) as fd:
+        if trees.is_quiet(fd):
+            pytest.skip("no leases on this file system")
         with pytest.raises(JobChanged, match="open for writing"):
             moving.move(str(job), str(far / "new"))
         file.write(b"more")
@@ -412,9 +424,8 @@ def test_permissions_are_those_of_files_and_directories_may_be_entered(tmp_path:
     outside.write_text("")
     outside.chmod(0o600)
     (job / "link").symlink_to(outside)
-    fd = os.open(job, os.O_RDONLY)
-    trees.set_permissions(fd, 0o640)
-    os.close(fd)
+    with opened(job) as fd:
+        trees.set_permissions(fd, 0o640)
     modes = {name: stat.S_IMODE(os.stat(job / name).st_mode) for name in (".", SP, "data", "data/x", "link")}
     assert modes == {".": 0o750, SP: 0o640, "data": 0o750, "data/x": 0o640, "link": 0o600}
 
