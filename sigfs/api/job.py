@@ -430,17 +430,26 @@ class Job:
     def _write_statepoint(self, statepoint: StatePoint | None) -> None:
         place = self._place
         with place.lock:
-            if self.is_managed:
-                workspace, job_id = self.workspace, JobId(os.path.basename(place.path))
-                assert workspace is not None
-                place.path = os.path.join(os.path.dirname(place.path), workspace.migrate(job_id, statepoint))
-                return
-            with self._opened() as fd, contextlib.ExitStack() as stack:
-                mode = 0o666
-                with contextlib.suppress(FileNotFoundError):
-                    held = stack.enter_context(locking.locked(fd, STATEPOINT_FILE))
-                    mode = stat.S_IMODE(os.fstat(held).st_mode)
-                files.write_atomic(fd, STATEPOINT_FILE, encode(statepoint), mode)
+            try:
+                if self.is_managed:
+                    workspace, job_id = self.workspace, JobId(os.path.basename(place.path))
+                    assert workspace is not None
+                    place.path = os.path.join(os.path.dirname(place.path), workspace.migrate(job_id, statepoint))
+                else:
+                    self._write_file(statepoint)
+            except OSError as error:
+                if isinstance(error, SigfsError):
+                    raise
+                message = f"{error.strerror}; the state point is as it was"
+                raise OSError(error.errno, message, self.fn(STATEPOINT_FILE)) from error
+
+    def _write_file(self, statepoint: StatePoint | None) -> None:
+        with self._opened() as fd, contextlib.ExitStack() as stack:
+            mode = 0o666
+            with contextlib.suppress(FileNotFoundError):
+                held = stack.enter_context(locking.locked(fd, STATEPOINT_FILE))
+                mode = stat.S_IMODE(os.fstat(held).st_mode)
+            files.write_atomic(fd, STATEPOINT_FILE, encode(statepoint), mode)
 
     # Its files
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import stat
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from sigfs.api.project import Project
 from sigfs.errors import DestinationExists, InvalidStatePoint, NoSuchJob, PendingJob
 from sigfs.model.statepoint import statepoint_id
 from tests.support.elsewhere import another_file_system
+from tests.support.outcome import unavailable
+from tests.support.users import acting_as
 
 SP = "signac_statepoint.json"
 DOC = "signac_job_document.json"
@@ -656,3 +659,33 @@ def test_the_data_model_does_without_h5py(project: Project, monkeypatch: pytest.
     job = project.open({"foo": 42})
     with pytest.raises(ImportError, match=r"sigfs\[h5\]"):
         _ = job.data
+
+
+@pytest.mark.user
+def test_who_has_no_right_changes_nothing() -> None:
+    if os.geteuid() != 0:
+        unavailable("only root can be another user")
+    with tempfile.TemporaryDirectory() as base, another_file_system(Path(base)) as far:
+        os.chmod(base, 0o777)
+        os.chmod(far, 0o777)
+        job = Job.init(os.path.join(base, "job"), {"foo": 42})
+        os.mkdir(job.fn("below"))
+        Path(job.fn("below/x")).write_text("precious")
+        uses = (
+            lambda: setattr(job, "path", far / "new"),
+            job.remove,
+            job.clear,
+            job.set_permissions,
+            lambda: setattr(job, "sp", {"foo": 43}),
+            lambda: job.sp.update(foo=43),
+            lambda: job.doc.update(a=1),
+            lambda: Job.init(job.fn("new"), {"foo": 1}),
+        )
+        with acting_as(12345):
+            for use in uses:
+                with pytest.raises(PermissionError, match="job"):
+                    use()
+        assert os.listdir(far) == []
+        assert sorted(os.listdir(job)) == ["below", SP]
+        assert (Path(job.fn("below/x")).read_text(), job.sp.foo) == ("precious", 42)
+        assert stat.S_IMODE(os.stat(job.fn("below/x")).st_mode) == 0o644
