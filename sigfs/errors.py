@@ -7,6 +7,17 @@ object and the remedy. Nothing below ``vfs`` knows an errno; nothing above ``vfs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Finding(Protocol):
+    """Something about a job."""
+
+    @property
+    def id(self) -> str:
+        """The name of its directory."""
+
 
 class SigfsError(Exception):
     """Base of all errors that sigfs raises on purpose."""
@@ -74,6 +85,25 @@ class PendingJob(SigfsError, LookupError):
 
 class InvalidValue(SigfsError, ValueError):
     """A value cannot be kept in a state point or document: it has no form in JSON, or has a key that signac refuses."""
+
+
+class JobsCorrupted(SigfsError, RuntimeError):
+    """Jobs of a project are not sound.
+
+    Attributes:
+        findings: what is wrong, a `sigfs.api.checking.Finding` each.
+        job_ids: the ids of the jobs.
+        done: what a repair has done to others, a `sigfs.api.checking.Done` each.
+    """
+
+    def __init__(self, message: str, findings: Sequence[Finding] = (), done: Sequence[Finding] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+        self.job_ids = [finding.id for finding in self.findings]
+        self.done = tuple(done)
+
+    def __reduce__(self) -> tuple[type[JobsCorrupted], tuple[str, Sequence[Finding], Sequence[Finding]]]:
+        return type(self), (str(self), self.findings, self.done)
 
 
 class InvalidStatePoint(InvalidValue):

@@ -3,8 +3,9 @@
 Stands on ``index``, ``watch``, ``query`` and ``model``; the mount and the command line stand on it.
 """
 
+from sigfs.api.index import Index
 from sigfs.api.job import Job
 from sigfs.api.project import Project, get_project, init_project
 from sigfs.api.workspace import Workspace
 
-__all__ = ["Job", "Project", "Workspace", "get_project", "init_project"]
+__all__ = ["Index", "Job", "Project", "Workspace", "get_project", "init_project"]

@@ -1,49 +1,85 @@
 """Projects, as Python programs meet them.
 
-Owned here: which jobs belong to a project, and how one is asked for.
+Owned here: which jobs belong to a project, and how they are asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
+from sigfs.api.cursor import Filter, Jobs, query_of
+from sigfs.api.document import Document
 from sigfs.api.job import Job
+from sigfs.api.legacy import LegacyProject, renamed
 from sigfs.api.workspace import Workspace
-from sigfs.errors import AmbiguousId, NoSuchJob
+from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject
 from sigfs.model import files
-from sigfs.model.project import Path, ProjectFiles, find_root, make_project
+from sigfs.model.configuring import editing
+from sigfs.model.document import JsonFile
+from sigfs.model.indexed import add_indexed, remove_indexed
+from sigfs.model.project import PROJECT_DOCUMENT_FILE, Path, ProjectFiles, find_root, make_project
 from sigfs.model.statepoint import ID_LENGTH, is_job_id
 from sigfs.model.types import JobId, StatePoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sigfs.api.checking import Done
+    from sigfs.api.index import Index
+    from sigfs.api.refreshing import Directories
+    from sigfs.api.schema import Schema
+    from sigfs.model.places import Place
 
 _CANDIDATES_SHOWN: Final = 5
 
 
-class Project:
-    """A project and its workspace.
+class Project(LegacyProject):
+    """A project: its jobs, and what they are asked by.
 
     A project is a collection of `Job`: iteration, ``len`` and ``in`` are about the jobs that can be read, so that a
-    pending directory disturbs nobody; `Workspace.ids` and `Workspace.pending` show those too.
+    pending directory disturbs nobody; `Workspace.ids` and `Workspace.pending` show those too. Projects of the same
+    directory are equal. Any thread may call any method; a project can be pickled, and used after a fork.
+
+    >>> import tempfile
+    >>> project = init_project(tempfile.mkdtemp())
+    >>> project.open({"foo": 42}).id
+    '0300c31b9d55c0196b3848d252e46c0f'
+    >>> [job.id for job in project.find("foo 42")]
+    ['0300c31b9d55c0196b3848d252e46c0f']
 
     Attributes:
-        files: what the project is on disk.
+        files: what the project is on disk, without its jobs.
         root: absolute path of the project's directory.
-        workspace: where the jobs are; need not exist yet.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Open the project at *root*, without looking above it.
+    def __init__(self, root: Path | None = None) -> None:
+        """Open the project at *root*, by default the working directory, without looking above it.
 
         Raises:
             NoSuchProject: there is none.
             UnsupportedSchema: it was written by something newer.
             InvalidConfig: its configuration, or its workspace's, is broken.
         """
-        self.files = ProjectFiles(root)
-        self.root = self.files.root
-        self.workspace = Workspace.at(self.files.workspace_path)
+        self.root = os.path.abspath("." if root is None else root)
+        self._open()
+
+    def _open(self) -> None:
+        """Read the configuration."""
+        self.files = ProjectFiles(self.root)
+        self._workspace = Workspace.at(self.files.workspace_path)
+        self._directories: Directories | None = None
+        self._index: Index | None = None
+
+    # What it is
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the project's directory, as signac names it."""
+        return self.root
 
     @property
     def config_path(self) -> str:
@@ -65,17 +101,150 @@ class Project:
         """The project's name, if it has one."""
         return self.files.name
 
+    @property
+    def workspace(self) -> Workspace:
+        """Where the managed jobs are; the directory need not exist yet.
+
+        Assign a path, or a `Workspace`, to have the configuration name another one from now on. A path that is not
+        absolute begins at the project's directory. No job is moved.
+        """
+        return self._workspace
+
+    @workspace.setter
+    def workspace(self, workspace: Path) -> None:
+        path = os.path.normpath(os.path.join(self.root, workspace))
+        inside = path.startswith(os.path.join(self.root, ""))
+        with editing(self.config_path) as config:
+            config.pop("workspace_dir", None)
+            config["workspace"] = os.path.relpath(path, self.root) if inside else path
+        self._open()
+
+    @property
+    def directories(self) -> Directories:
+        """Where all jobs of the project are."""
+        if self._directories is None:
+            from sigfs.api.refreshing import Directories
+
+            self._directories = Directories.of(self.root, self._workspace)
+        return self._directories
+
+    @property
+    def indexed(self) -> tuple[Place, ...]:
+        """The directories outside of the workspace whose jobs are the project's as well."""
+        return self.directories.places.places
+
+    def add_index(self, path: Path, recursive: bool = False) -> None:
+        """Have the jobs in the directory *path* be the project's from now on, as they are and where they are.
+
+        It is kept in the project's configuration.
+
+        Args:
+            path: if it is not absolute, it begins at the project's directory.
+            recursive: those at any depth below, too.
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such directory.
+            ValueError: it is the workspace, or a job.
+            InvalidConfig, OSError: the configuration is broken, or cannot be written.
+        """
+        add_indexed(self.root, path, recursive)
+        self._open()
+
+    def remove_index(self, path: Path) -> None:
+        """Have the jobs in the directory *path* not be the project's any more. They stay as they are.
+
+        Raises:
+            LookupError: it is not indexed.
+            InvalidConfig, OSError: the configuration is broken, or cannot be written.
+        """
+        remove_indexed(self.root, path)
+        self._open()
+
+    @property
+    def index(self) -> Index:
+        """The index of the project's jobs, which searches ask."""
+        if self._index is None:
+            from sigfs.api.index import Index
+
+            self._index = Index.of(self)
+        return self._index
+
+    def fn(self, name: str) -> str:
+        """Absolute path of the file *name* in the project's directory."""
+        return os.path.join(self.root, name)
+
+    def isfile(self, name: str) -> bool:
+        """Whether there is a file *name* in the project's directory."""
+        return os.path.isfile(self.fn(name))
+
+    @property
+    def document(self) -> Document:
+        """The project's document, live as a job's; assign a mapping to replace all that is in it."""
+
+        def open_root() -> int:
+            try:
+                return os.open(self.root, files.DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+            except (FileNotFoundError, NotADirectoryError):
+                raise NoSuchProject(f"no project in {self.root} any more") from None
+
+        return Document(JsonFile(open_root, PROJECT_DOCUMENT_FILE, NoSuchProject))
+
+    @document.setter
+    def document(self, document: Mapping[str, object]) -> None:
+        self.document.reset(document)
+
+    doc = document
+
+    # One job
+
     def open(self, statepoint: StatePoint) -> Job:
         """The job with this state point, created if it is not there.
 
         Raises:
             InvalidStatePoint, PendingJob, OSError: see `Workspace.create`.
         """
-        return Job.of(self, self.workspace.create(statepoint))
+        return Job.of(self, self._workspace.create(statepoint))
+
+    def open_job(self, statepoint: StatePoint | None = None, id: str | None = None) -> Job:  # noqa: A002
+        """The job with this state point, created if it is not there; or the one with this id, which may be abbreviated.
+
+        Raises:
+            KeyError: no job has the id (NoSuchJob).
+            LookupError: several jobs have ids that begin so (AmbiguousId).
+            ValueError: neither is given, or both; or the state point is none (InvalidStatePoint).
+        """
+        if (statepoint is None) == (id is None):
+            raise ValueError(f"give a state point or an id{', not both' if id is not None else ''}")
+        return self.open(statepoint) if statepoint is not None else self[id or ""]
 
     def job(self, prefix: str) -> Job:
         """The job whose id is or begins with *prefix*; as `lookup`."""
-        return Job.of(self, self.lookup(prefix))
+        return self[prefix]
+
+    def __getitem__(self, job_id: str) -> Job:
+        """The job with an id, which may be abbreviated; of a job outside of the workspace ``'../data/my_job'``.
+
+        Raises:
+            KeyError: there is none (NoSuchJob).
+            LookupError: there are several (AmbiguousId).
+        """
+        key = self._outside(job_id) if "/" in job_id else None
+        return Job.of(self, self.lookup(job_id)) if key is None else self.index.job_at(key)
+
+    def _outside(self, job_id: str) -> JobId | None:
+        """The key of a job outside of the workspace, by its id; None if there is none."""
+        key = self.index.key_of(job_id)
+        return key if key is not None and key in self.index else None
+
+    def get(self, job_id: str, default: Job | None = None) -> Job | None:
+        """The job with an id, or *default* if there is none.
+
+        Raises:
+            LookupError: there are several (AmbiguousId).
+        """
+        try:
+            return self[job_id]
+        except NoSuchJob:
+            return default
 
     def lookup(self, prefix: str) -> JobId:
         """The id that *prefix* abbreviates. Pending directories are found too.
@@ -86,14 +255,10 @@ class Project:
         Complexity: one look for a whole id, one listing of the workspace for an abbreviated one.
         """
         if is_job_id(prefix):
-            with (
-                contextlib.suppress(FileNotFoundError, NotADirectoryError),
-                files.opened_directory(self.workspace.path) as fd,
-            ):
-                os.close(os.open(prefix, files.DIRECTORY_FLAGS, dir_fd=fd))
-                return JobId(prefix)
-            raise NoSuchJob(f"no job {prefix} in {self.workspace.path}")
-        found = sorted(job_id for job_id in self.workspace.ids() if job_id.startswith(prefix))
+            if not self._is_there(prefix):
+                raise NoSuchJob(f"no job {prefix} in {self._workspace.path}")
+            return JobId(prefix)
+        found = sorted(job_id for job_id in self._workspace.ids() if job_id.startswith(prefix))
         if len(found) == 1:
             return found[0]
         if found:
@@ -101,52 +266,209 @@ class Project:
             raise AmbiguousId(f"{len(found)} jobs have an id that begins with {prefix!r}: {shown}")
         if prefix.strip("0123456789abcdef") or len(prefix) > ID_LENGTH:
             raise NoSuchJob(f"no job {prefix!r}: an id is {ID_LENGTH} digits of 0-9 and a-f, or the first few of them")
-        raise NoSuchJob(f"no job in {self.workspace.path} has an id that begins with {prefix!r}")
+        raise NoSuchJob(f"no job in {self._workspace.path} has an id that begins with {prefix!r}")
+
+    def _is_there(self, job_id: str) -> bool:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            files.opened_directory(self._workspace.path) as fd,
+        ):
+            os.close(os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=fd))
+            return True
+        return False
+
+    def is_managed(self, job: object) -> bool:
+        """Whether *job*, a `Job` or an id, is in the workspace, by the id of a state point."""
+        key = self.index.key_of(job)
+        return key is not None and self._is_there(key)
+
+    def min_len_unique_id(self) -> int:
+        """How many digits of any id tell the job from all others; 0 if there is one job, or none.
+
+        Complexity: a listing of the workspace.
+        """
+        digits = 0
+        for one, next_one in pairwise(sorted(self._workspace.ids())):
+            while one[:digits] == next_one[:digits]:
+                digits += 1
+        return digits
+
+    # Many jobs
+
+    def find(self, filter: Filter = None, doc: Mapping[str, object] | None = None, **keywords: object) -> Jobs:  # noqa: A002
+        """The jobs for which a query holds; all that is given must.
+
+        Args:
+            filter: text (``'foo 42 doc.bar true'``), a mapping (``{'foo': 42, 'doc.bar': True}``) or an expression of
+                `sigfs.query`; default: all jobs.
+            doc: a mapping about the document, without the prefix ``doc.``.
+            **keywords: further entries of a mapping.
+        Raises:
+            QuerySyntaxError: it cannot be understood.
+        Complexity: the first look of a process loads the index that is kept and stats every job, or reads every job if
+            there is none. Later ones cost one stat if no job came or went, else a listing of the workspace; and a stat
+            of every job's document where documents matter.
+        """
+        return Jobs(self.index, query_of(filter, doc, **keywords))
+
+    def find_jobs(
+        self,
+        filter: Filter = None,  # noqa: A002
+        doc: Mapping[str, object] | None = None,
+        doc_filter: Mapping[str, object] | None = None,
+        **keywords: object,
+    ) -> Jobs:
+        """As `find`."""
+        if doc_filter is not None:
+            renamed("find_jobs(doc_filter={'a': 1})", "find({'doc.a': 1}) or find(doc={'a': 1})")
+        return self.find(filter, doc if doc_filter is None else doc_filter, **keywords)
 
     def __iter__(self) -> Iterator[Job]:
-        for change in self.workspace.scan():
-            yield Job.of(self, change.id)
+        return iter(self.find())
 
     def __len__(self) -> int:
-        """Complexity: reads every state point."""
-        return sum(1 for _ in self.workspace.scan())
+        return len(self.index)
 
     def __bool__(self) -> bool:
         return True  # a project without jobs is one
 
     def __contains__(self, job: object) -> bool:
-        """Whether *job*, a `Job` or a whole id, is a job of this project."""
-        if isinstance(job, Job):
-            return job.workspace == self.workspace and job.id in self
-        if not isinstance(job, str) or not is_job_id(job):
+        """Whether *job*, a `Job` or a whole id, is a job of this project that can be read."""
+        key = self.index.key_of(job)
+        if key is None:
             return False
         try:
-            self.workspace.read(JobId(job))
+            self.directories.read(key)
         except LookupError:  # NoSuchJob and PendingJob are
             return False
         return True
 
+    def groupby(
+        self, key: str | Iterable[str] | Callable[[Job], object] | None = None, default: object = None
+    ) -> Iterator[tuple[object, Jobs]]:
+        """All jobs in groups of the same value; see `Jobs.groupby`."""
+        return self.find().groupby(key, default)
+
+    def detect_schema(self, exclude_const: bool = False, subset: Iterable[object] | None = None) -> Schema:
+        """Say which keys the state points have, and which values.
+
+        Args:
+            exclude_const: leave out what is the same for all jobs.
+            subset: of which jobs, or ids; default: all.
+        """
+        jobs = self.find()
+        if subset is None:
+            return jobs.detect_schema(exclude_const)
+        keys = [key for each in subset if (key := self.index.key_of(each)) is not None]
+        return Jobs(self.index, ids=keys).detect_schema(exclude_const)
+
+    def to_dataframe(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
+        """All jobs as a pandas DataFrame; see `Jobs.to_dataframe`."""
+        return self.find().to_dataframe(*args, **kwargs)
+
+    def update_cache(self) -> None:
+        """Bring the index up to date and keep it on disk: `Index.store_cache`, as signac names it."""
+        self.index.store_cache()
+
+    # Is it sound?
+
+    def check(self) -> None:
+        """See that every job of the workspace is sound.
+
+        Raises:
+            JobsCorrupted: some are not; it has their ids, and what is wrong with each.
+        Complexity: reads every state point and document.
+        """
+        from sigfs.api.checking import check
+
+        check(self)
+
+    def repair(self, dry_run: bool = False) -> list[Done]:
+        """Mend what can be: complete migrations that were killed half-way, give back their names to directories whose
+        state point says another one, and restore state points that are lost from what signac and sigfs keep of them.
+        Nothing is overwritten.
+
+        Args:
+            dry_run: only say what would be done.
+        Returns:
+            What has been done.
+        Raises:
+            JobsCorrupted: some jobs could not be mended, by what is known; the others have been.
+        """
+        from sigfs.api.checking import repair
+
+        return repair(self, dry_run)
+
+    # As others see it
+
+    @classmethod
+    def get_project(cls, path: Path | None = None, search: bool = True, *, root: Path | None = None) -> Project:
+        """As the function `get_project`."""
+        return get_project(path, search, root=root)
+
+    @classmethod
+    def init_project(cls, path: Path | None = None, name: str | None = None, *, root: Path | None = None) -> Project:
+        """As the function `init_project`."""
+        return init_project(path, name, root=root)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Project):
+            return NotImplemented
+        return self.root == other.root or os.path.realpath(self.root) == os.path.realpath(other.root)
+
+    def __hash__(self) -> int:
+        return hash(os.path.realpath(self.root))
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_directories": None, "_index": None}
+
+    def __str__(self) -> str:
+        return self.root
+
+    def __fspath__(self) -> str:
+        return self.root
+
     def __repr__(self) -> str:
         return f"Project({self.root!r})"
 
+    def _repr_html_(self) -> str:
+        from html import escape
 
-def get_project(path: Path | None = None) -> Project:
+        facts = {"Project": self.root, "Workspace": self._workspace.path, "Jobs": len(self)}
+        lines = (f"<strong>{name}:</strong> {escape(str(value))}<br>" for name, value in facts.items())
+        return f"<p>{''.join(lines)}</p>{self.find()._repr_html_()}"
+
+
+def get_project(path: Path | None = None, search: bool = True, *, root: Path | None = None) -> Project:
     """Open the project that *path*, by default the working directory, is in.
 
+    Args:
+        search: look in the directories above, too.
+        root: the older name of *path*.
     Raises:
-        NoSuchProject, UnsupportedSchema, InvalidConfig: as `find_root` and `Project`.
+        NoSuchProject: there is none (a LookupError).
+        UnsupportedSchema, InvalidConfig: as `Project`.
     """
-    return Project(find_root("." if path is None else path))
+    if root is not None:
+        renamed("get_project(root=...)", "get_project(path)")
+        path = root
+    where = "." if path is None else path
+    return Project(find_root(where) if search else where)
 
 
-def init_project(path: Path | None = None, name: str | None = None) -> Project:
+def init_project(path: Path | None = None, name: str | None = None, *, root: Path | None = None) -> Project:
     """Make the directory *path*, by default the working directory, a project that signac 2 opens too.
 
     Creates ``.signac/config``, ``workspace/`` and, if there is a *name*, the project document; missing directories on
     the way as well. A workspace that is there is kept, with its jobs. As with signac, a project may lie inside another.
 
+    Args:
+        root: the older name of *path*.
     Raises:
         ProjectExists: *path* itself is a project's root already.
         OSError: no project was made.
     """
+    if root is not None:
+        renamed("init_project(root=...)", "init_project(path)")
+        path = root
     return Project(make_project(path, name))

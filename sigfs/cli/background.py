@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import platformdirs
@@ -204,27 +204,3 @@ def prune_logs(directory: str) -> None:
 def _log_thread_error(error: threading.ExceptHookArgs) -> None:
     if error.exc_value is not None:
         log.critical("unexpected error in a thread", exc_info=error.exc_value)
-
-
-@contextlib.contextmanager
-def progress_bar(text: str, after_s: float = 1.0) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows (done, total) on a terminal's stderr if it takes longer than *after_s*."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None  # noqa: ARG005 - nobody looks
-        return
-    begun_s = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        update: list[Callable[[int, int], None]] = []
-
-        def show(done: int, total: int) -> None:
-            if not update and time.monotonic() - begun_s > after_s:
-                from rich.console import Console
-                from rich.progress import Progress
-
-                bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-                task = bar.add_task(text, total=total)
-                update.append(lambda done, total: bar.update(task, completed=done, total=total))
-            for each in update:
-                each(done, total)
-
-        yield show

@@ -14,18 +14,16 @@ from typing import Final
 import click
 
 from sigfs.api.project import Project, get_project
+from sigfs.api.refreshing import Directories, Update, bring_up_to_date, build
 from sigfs.cli.app import say
-from sigfs.cli.background import progress_bar
 from sigfs.cli.choosing import project_option
 from sigfs.cli.exits import Exit
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.cli.params import DirectoryPath
 from sigfs.errors import NoSuchJob, PendingJob
-from sigfs.index import Index, Table
-from sigfs.index.crawl import crawl, revalidate
+from sigfs.index import Index
 from sigfs.index.store import Store
-from sigfs.model.types import Batch, Change, JobId, Record
-from sigfs.model.workspace import Workspace
+from sigfs.model.types import JobId, Record
 from sigfs.query.expr import Space
 from sigfs.query.tokens import format_key
 
@@ -90,12 +88,12 @@ def build_command(
     """Read all jobs, and keep what they say in place of what was kept."""
     with _opened(project_path, state_dir) as (project, store), _executor(executor) as workers:
         begun_s = time.monotonic()
-        index, pending = _build(project.workspace, documents, workers)
+        index, pending = build(project.directories, documents, workers)
         saved = _save(store, index)
         size = store.contents().snapshot_bytes if saved else None
         facts = {
             "jobs": len(index),
-            "pending": pending,
+            "pending": len(pending),
             "documents": documents,
             "saved": saved,
             "path": store.path,
@@ -106,7 +104,7 @@ def build_command(
             print_json(facts)
             return
         click.echo(f"read {_count(len(index), 'job')}{' with documents' if documents else ''}")
-        _say_pending(pending)
+        _say_pending(len(pending))
         if saved:
             say(f"kept in {store.path}")
 
@@ -131,11 +129,11 @@ def update_command(
 ) -> None:
     """Look at every job's files, and read those that have changed; build the index if there is none."""
     with _opened(project_path, state_dir) as (project, store), _executor(executor) as workers:
-        update = bring_up_to_date(store, project.workspace, documents, workers)
+        update = bring_up_to_date(store, project.directories, documents, workers)
         if update is None:
             say("there is no index that could be used; building one")
-            index, pending = _build(project.workspace, documents, workers)
-            update = Update(index, len(index), 0, 0, pending, True)
+            index, pending = build(project.directories, documents, workers)
+            update = Update(index, len(index), 0, 0, len(pending), True)
         index = update.index
         saved = _save(store, index) if update.differs else False
         facts: dict[str, object] = {name: getattr(update, name) for name in ("added", "changed", "removed", "pending")}
@@ -167,7 +165,7 @@ def verify_command(executor: str | None, as_json: bool, state_dir: str | None, p
     changed since, and its files show it. One that is "wrong" would not.
     """
     with _opened(project_path, state_dir) as (project, store), _executor(executor) as workers:
-        differences, jobs = _differences(store, project.workspace, workers)
+        differences, jobs = _differences(store, project.directories, workers)
         if as_json:
             print_json([asdict(difference) for difference in differences])
         elif differences:
@@ -196,12 +194,12 @@ class Difference:
     noticed: bool
 
 
-def _differences(store: Store, workspace: Workspace, workers: Executor | None) -> tuple[list[Difference], int]:
+def _differences(store: Store, directories: Directories, workers: Executor | None) -> tuple[list[Difference], int]:
     index = store.load()
     if index is None:
         raise click.ClickException(f"there is no index to verify{_because(store)}: make one with sigfs index build")
     documents = index.documents
-    built, _ = _build(workspace, documents, workers)
+    built, _ = build(directories, documents, workers)
     said, says = _texts(index, documents), _texts(built, documents)
     suspects = {job_id for job_id in said.keys() | says.keys() if said.get(job_id) != says.get(job_id)}
     if not suspects:
@@ -210,12 +208,12 @@ def _differences(store: Store, workspace: Workspace, workers: Executor | None) -
     if store.holder():
         time.sleep(SETTLE_S)
     index = store.load() or index
-    now = {job_id: _text(_read(workspace, job_id, documents), documents) for job_id in suspects}
+    now = {job_id: _text(_read(directories, job_id, documents), documents) for job_id in suspects}
     with index.reading() as table:
         kept = {job_id: table.record(job_id) if job_id in table else None for job_id in suspects}
         known = table.stamped()
     suspects = {job_id for job_id in suspects if _text(kept[job_id], documents) != now[job_id]}
-    findings = revalidate(workspace, known, documents=documents)
+    findings = directories.revalidate(known, documents=documents)
     noticed = {change.id for change in findings.changes} | set(findings.pending)
     differences = []
     for job_id in sorted(suspects):
@@ -242,9 +240,9 @@ def _text(record: Record | None, documents: bool) -> Mapping[str, str] | None:
     return {**text, "document": Record(record.id, None, record.document).text()} if documents else text
 
 
-def _read(workspace: Workspace, job_id: JobId, documents: bool) -> Record | None:
+def _read(directories: Directories, job_id: JobId, documents: bool) -> Record | None:
     try:
-        return workspace.read(job_id, documents)
+        return directories.read(job_id, documents)
     except (NoSuchJob, PendingJob):
         return None
 
@@ -358,90 +356,6 @@ def drop_command(dry_run: bool, state_dir: str | None, project_path: str | None)
 
 
 # What the commands share
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """An index that has been brought up to date.
-
-    Attributes:
-        added, changed, removed: jobs that say something else than the index said.
-        pending: directories named like jobs that cannot be read as ones.
-        differs: whether what is kept is worth replacing.
-    """
-
-    index: Index
-    added: int
-    changed: int
-    removed: int
-    pending: int
-    differs: bool
-
-
-def bring_up_to_date(
-    store: Store, workspace: Workspace, documents: bool = False, workers: Executor | None = None
-) -> Update | None:
-    """Load the index and compare it with the disk; afterwards it says what reading all jobs would.
-
-    Args:
-        documents: also where the index that is kept has none.
-    Returns:
-        None if there is no index that could be used.
-    Raises:
-        OSError: the workspace cannot be listed.
-    """
-    index = store.load()
-    if index is None:
-        return None
-    kept_journal = store.contents().journal_records
-    documents = documents or index.documents
-    with index.reading() as table:
-        known = table.stamped()
-    with progress_bar("looking at jobs") as progress:
-        findings = revalidate(workspace, known, documents=documents, executor=workers, progress=progress)
-    # The index keeps a document that cannot be read any more, and a job that has lost its state point. What reads all
-    # jobs knows nothing of either.
-    with index.reading() as table:
-        lost = [job_id for job_id in findings.pending if job_id in table]
-        if documents:
-            lost += [change.id for change in findings.changes if _has_lost_its_document(change, table)]
-    removals = index.apply(Change(job_id, None) for job_id in lost)
-    delta = index.apply(findings.changes)
-    before = {old.id: old for old, _ in removals.jobs if old is not None}
-    added = changed = removed = 0
-    for old, new in delta.jobs:
-        if new is not None:
-            old = before.pop(new.id, old)
-        added += old is None
-        removed += new is None
-        changed += old is not None and new is not None and old.text() != new.text()
-    differs = bool(findings.changes or lost or kept_journal or documents != index.documents)
-    index.documents = documents
-    return Update(index, added, changed, removed + len(before), len(findings.pending), differs)
-
-
-def _has_lost_its_document(change: Change, table: Table) -> bool:
-    """Whether the job's document was to be read and could not be; it is not read where its bytes are those known."""
-    record, known = change.record, table.stamp(change.id)
-    if record is None or record.document is not None or known is None:
-        return False
-    return record.stamp is None or not record.stamp.content or record.stamp.content != known.content
-
-
-def _build(workspace: Workspace, documents: bool, workers: Executor | None) -> tuple[Index, int]:
-    """Read all jobs; give the index, and how many directories are pending."""
-    pending = 0
-    index = Index(documents=documents)
-
-    def batches() -> Iterator[Batch]:
-        nonlocal pending
-        with progress_bar("reading jobs") as progress:
-            for batch in crawl(workspace, documents=documents, executor=workers, progress=progress):
-                pending += len(batch.pending)
-                yield batch
-
-    index.load(batches())
-    return index, pending
 
 
 def _save(store: Store, index: Index) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from sigfs.api.progress import progress_bar
 from sigfs.api.project import Project, get_project
 from sigfs.cli import background, registry
 from sigfs.cli.app import ignoring_sigpipe, say, show_logs, unreadable_jobs
@@ -132,7 +133,7 @@ def mount_command(
         click.get_current_context().exit(code)
     log_file = background.log_file_of(mountpoint)
     try:
-        with ignoring_sigpipe(), background.progress_bar("reading jobs") as progress:
+        with ignoring_sigpipe(), progress_bar("reading jobs") as progress:
             report = background.start(
                 lambda ready, progress, note: _run(options, log_file, ready, progress, note),
                 mountpoint,

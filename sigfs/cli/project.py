@@ -168,11 +168,11 @@ def _found(project: Project, query: Expr, keys: Sequence[Field], documents: bool
 
 def _found_in_index(project: Project, query: Expr, keys: Sequence[Field], documents: bool) -> Found | None:
     """As `_found`, from the index that is kept, if there is one, and of what has changed since."""
-    from sigfs.cli.index import bring_up_to_date
+    from sigfs.api.refreshing import bring_up_to_date
     from sigfs.index.store import Store
 
     with Store.open(project.root, project.workspace) as store:
-        update = bring_up_to_date(store, project.workspace, documents) if store.exists else None
+        update = bring_up_to_date(store, project.directories, documents) if store.exists else None
     if update is None:
         return None
     with update.index.reading() as table:

@@ -122,24 +122,37 @@ def finish(workspace_fd: int, job_id: JobId, function: str) -> bool:
     Raises:
         OSError: permissions and the like.
     """
+    fd, names = _rest(workspace_fd, job_id, function)
+    try:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                _replace(workspace_fd, job_id, name)
+                files.fsync_directory(fd)
+                return True
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return False
+
+
+def is_half_done(workspace_fd: int, job_id: JobId, function: str) -> bool:
+    """Whether there is something to do for ``finish``."""
+    fd, names = _rest(workspace_fd, job_id, function)
+    if fd >= 0:
+        os.close(fd)
+    return bool(names)
+
+
+def _rest(workspace_fd: int, job_id: JobId, function: str) -> tuple[int, list[str]]:
+    """What a migration has left: a descriptor of the directory, or -1, and the temporary files that complete it."""
     try:
         if _id_of(workspace_fd, job_id, function) == job_id:
-            return False
+            return -1, []
         fd = _open(workspace_fd, job_id)
-    except NoSuchJob:
-        return False
-    except PendingJob:
-        return False  # a state point file that cannot be read is for people to look at
-    try:
-        for name in _list(fd):
-            if name.startswith(files.TEMPORARY_PREFIX) and _says(fd, name, job_id, function):
-                with contextlib.suppress(FileNotFoundError):
-                    _replace(workspace_fd, job_id, name)
-                    files.fsync_directory(fd)
-                    return True
-    finally:
-        os.close(fd)
-    return False
+    except (NoSuchJob, PendingJob):
+        return -1, []  # a state point file that cannot be read is for people to look at
+    temporary = (name for name in names_in(fd) if name.startswith(files.TEMPORARY_PREFIX))
+    return fd, [name for name in temporary if _says(fd, name, job_id, function)]
 
 
 def remove(workspace_fd: int, job_id: str) -> None:
@@ -323,7 +336,8 @@ def _see_why(workspace_fd: int, old: JobId, new: JobId, function: str) -> None:
         raise NoSuchJob(f"no job {old} any more: another has just come in its place")
 
 
-def _list(fd: int) -> list[str]:
+def names_in(fd: int) -> list[str]:
+    """The names in the directory of an O_PATH descriptor."""
     own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
     try:
         return os.listdir(own)
@@ -340,7 +354,7 @@ def _says(fd: int, name: str, job_id: JobId, function: str) -> bool:
 
 
 def _require_metadata(fd: int, job_id: str) -> None:
-    for name in _list(fd):
+    for name in names_in(fd):
         with contextlib.suppress(FileNotFoundError):
             if not is_metadata(name) or stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise JobNotEmpty(errno.ENOTEMPTY, f"there is more than the job's metadata in {job_id}", name)
@@ -353,12 +367,12 @@ def _bury(workspace_fd: int, hidden: str, grave: str) -> None:
         grave_fd = os.open(grave, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
         try:
             try:
-                for name in filter(is_metadata, _list(fd)):
+                for name in filter(is_metadata, names_in(fd)):
                     with contextlib.suppress(FileNotFoundError):
                         os.rename(name, name, src_dir_fd=fd, dst_dir_fd=grave_fd)
                 os.rmdir(hidden, dir_fd=workspace_fd)
             except BaseException:
-                for name in _list(grave_fd):
+                for name in names_in(grave_fd):
                     os.rename(name, name, src_dir_fd=grave_fd, dst_dir_fd=fd)
                 raise
         finally:
@@ -385,7 +399,7 @@ def _delete(workspace_fd: int, grave: str) -> None:
     with contextlib.suppress(OSError):
         fd = os.open(grave, files.DIRECTORY_FLAGS, dir_fd=workspace_fd)
         try:
-            for name in _list(fd):
+            for name in names_in(fd):
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=fd)
         finally:

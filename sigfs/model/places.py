@@ -95,10 +95,14 @@ class Places:
     Attributes:
         workspace: absolute path of the workspace, which ids are relative to; None: they are absolute paths.
         places: what is indexed; to be replaced as a whole.
+        into_projects: the jobs of other projects count as well, where jobs are looked for at any depth.
     """
 
-    def __init__(self, workspace: str | None = None, places: Sequence[Place] = ()) -> None:
+    def __init__(
+        self, workspace: str | None = None, places: Sequence[Place] = (), *, into_projects: bool = False
+    ) -> None:
         """Look at nothing yet."""
+        self.into_projects = into_projects
         self.workspace = workspace
         self.places = tuple(places)
         self._locations: dict[JobId, Location] = {}
@@ -308,7 +312,8 @@ class _Walk:
                 found = [(entry.name, _is_directory(entry)) for entry in entries]
         finally:
             os.close(fd)
-        if directory and not _MARKS_PROJECT.isdisjoint(name for name, _ in found):
+        into_projects = not directory or self._places.into_projects
+        if not into_projects and not _MARKS_PROJECT.isdisjoint(name for name, _ in found):
             path = os.path.join(self._real, directory)
             if find_config(path) is not None:
                 return []

@@ -236,7 +236,7 @@ def test_verify_is_not_fooled_by_jobs_that_change_meanwhile(
     index = store.load()
     assert index is not None
     store.attach(index)
-    build = commands._build
+    build = commands.build
 
     def busy(*arguments: object) -> tuple[Index, int]:
         """Read all jobs while another process makes one, of which the mount hears."""
@@ -244,7 +244,7 @@ def test_verify_is_not_fooled_by_jobs_that_change_meanwhile(
         index.apply([Change(made.id, project.workspace.read(made.id))])
         return build(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commands, "_build", busy)
+    monkeypatch.setattr(commands, "build", busy)
     assert run("index", "verify")[:2] == (0, "")
     store.close()
 

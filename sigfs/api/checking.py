@@ -1,0 +1,262 @@
+"""Is a project sound, and what can be done if it is not.
+
+Owned here: what is wrong with a job directory, by which proof it is mended, and that nothing is overwritten. A state
+point is only ever restored where its id is the name of the directory: nothing that is kept of it need be believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from sigfs.api.legacy import STATEPOINTS_FILE
+from sigfs.errors import DestinationExists, InvalidStatePoint, JobsCorrupted, NoSuchJob, PendingJob
+from sigfs.index.store import Store
+from sigfs.model import changing, files
+from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE
+from sigfs.model.statepoint import encode, load_json, statepoint_id
+from sigfs.model.types import JobId, Json, StatePoint
+
+if TYPE_CHECKING:
+    from sigfs.api.project import Project
+    from sigfs.api.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+DAMAGED: Final = f"{STATEPOINT_FILE}.damaged"
+"""What a state point file that cannot be read is called once there is a good one in its place."""
+
+_SIGNAC_CACHES: Final = (os.path.join(".signac", "statepoint_cache.json.gz"), ".signac_sp_cache.json.gz")
+_SHOWN: Final = 5
+
+_SETTLE_S: Final = 0.05
+"""After so long those are looked at again with which something was wrong: somebody may just have been at work."""
+
+What = Literal["missing", "unreadable", "misnamed", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with a job.
+
+    Attributes:
+        id: the name of its directory; of a job outside of the workspace its id.
+        what: "missing": no state point file; "unreadable": one that says none; "misnamed": that of another id;
+            "document": the document cannot be read.
+        message: why, and after a repair, why it could not be mended.
+    """
+
+    id: str
+    what: What
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """The fields by their names."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What has been done to a job.
+
+    Attributes:
+        id: the name of its directory before.
+        what: "completed": a migration that somebody was killed at; "renamed": the directory, to the id of its state
+            point; "restored": its state point.
+        message: more about it.
+    """
+
+    id: str
+    what: Literal["completed", "renamed", "restored"]
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """The fields by their names."""
+        return asdict(self)
+
+
+def findings(project: Project) -> list[Finding]:
+    """What is wrong with the jobs of a project, by their ids.
+
+    Complexity: reads every state point and document.
+    """
+    found = [finding for key in _keys(project) if (finding := _look(project, key)) is not None]
+    if not found:
+        return []
+    time.sleep(_SETTLE_S)
+    again = (_look(project, project.index.key_of(finding.id) or JobId(finding.id)) for finding in found)
+    return sorted((finding for finding in again if finding is not None), key=lambda finding: finding.id)
+
+
+def check(project: Project) -> None:
+    """See `Project.check`."""
+    found = findings(project)
+    if found:
+        raise _corrupted(project, found, "are not sound; `sigfs repair` mends what can be")
+
+
+def repair(project: Project, dry_run: bool) -> list[Done]:
+    """See `Project.repair`."""
+    done: list[Done] = []
+    left: list[Finding] = []
+    mender = _Mender(project, dry_run)
+    for finding in findings(project):
+        try:
+            result = mender.mend(finding)
+        except (OSError, LookupError) as error:
+            result = replace(finding, message=f"{finding.message}; it cannot be mended: {error}")
+        if isinstance(result, Done):
+            done.append(result)
+            log.info("%s: %s %s", result.id, result.what, result.message)
+        else:
+            left.append(result)
+    if left:
+        raise _corrupted(project, left, "could not be mended", done)
+    return done
+
+
+def _corrupted(project: Project, found: list[Finding], what: str, done: list[Done] | None = None) -> JobsCorrupted:
+    shown = "; ".join(f"{each.id}: {each.message}" for each in found[:_SHOWN])
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    count = f"{len(found)} job{'' if len(found) == 1 else 's'}"
+    return JobsCorrupted(f"{count} of {project.root} {what}: {shown}{more}", found, done or [])
+
+
+def _keys(project: Project) -> Iterator[JobId]:
+    yield from project.workspace.ids()
+    places = project.directories.places
+    if places:
+        yield from places.listing().jobs
+
+
+def _look(project: Project, key: JobId) -> Finding | None:
+    directories = project.directories
+    is_managed = not directories.places.owns(key)
+    job_id = directories.places.id_of(key)
+    try:
+        record = directories.read(key, documents=True)
+    except NoSuchJob:
+        return None
+    except PendingJob as error:
+        reason = str(error).removeprefix(f"{key}: ")
+        there = os.path.lexists(os.path.join(project.index.job_at(key).path, STATEPOINT_FILE))
+        return Finding(job_id, "unreadable" if there else "missing", reason)
+    if is_managed and record.statepoint is not None:
+        try:
+            right = statepoint_id(record.statepoint, project.workspace.id_function)
+        except InvalidStatePoint:
+            right = key
+        if right != key:
+            return Finding(job_id, "misnamed", f"{STATEPOINT_FILE} in it is that of {right}")
+    if record.document is None:
+        return Finding(job_id, "document", f"{DOCUMENT_FILE} cannot be read, or is no JSON mapping")
+    return None
+
+
+class _Mender:
+    def __init__(self, project: Project, dry_run: bool) -> None:
+        self._project = project
+        self._dry_run = dry_run
+        self._kept: list[Mapping[str, Json]] | None = None
+
+    def mend(self, finding: Finding) -> Done | Finding:
+        """Mend it, or say why not.
+
+        Raises:
+            OSError, LookupError: why not.
+        """
+        workspace = self._project.workspace
+        if finding.what == "document" or "/" in finding.id:
+            return replace(finding, message=f"{finding.message}; nothing is kept of it that it could be restored from")
+        if finding.what == "misnamed":
+            return self._rename(finding, workspace)
+        with files.opened_directory(os.path.join(workspace.path, finding.id)) as fd:
+            for statepoint, source in self._candidates(finding.id, fd):
+                if _is_of(statepoint, finding.id, workspace.id_function):
+                    if not self._dry_run:
+                        _restore(fd, statepoint)
+                    return Done(finding.id, "restored", f"from {source}")
+        return replace(finding, message=f"{finding.message}; its state point is kept nowhere")
+
+    def _rename(self, finding: Finding, workspace: Workspace) -> Done | Finding:
+        job_id = JobId(finding.id)
+        right = statepoint_id(workspace.read(job_id).statepoint, workspace.id_function)
+        with files.opened_directory(workspace.path) as fd:
+            if changing.is_half_done(fd, job_id, workspace.id_function):
+                if not self._dry_run:
+                    workspace.finish(job_id)
+                return Done(finding.id, "completed", f"the migration from {right}")
+            if self._dry_run:
+                if os.path.lexists(os.path.join(workspace.path, right)):
+                    return replace(finding, message=f"{finding.message}, and that job is there as well")
+            else:
+                try:
+                    changing.rename_new(fd, job_id, right)
+                except DestinationExists:
+                    return replace(finding, message=f"{finding.message}, and that job is there as well")
+        return Done(finding.id, "renamed", f"to {right}")
+
+    def _candidates(self, job_id: str, fd: int) -> Iterator[tuple[StatePoint, str]]:
+        """What may be the state point of a job, and where it is from: the nearest first."""
+        for name in changing.names_in(fd):
+            if files.is_temporary(name):
+                with contextlib.suppress(OSError, ValueError):
+                    statepoint = load_json(files.read_at(fd, name))
+                    if isinstance(statepoint, dict):
+                        yield statepoint, name
+        for name, kept in self._caches():
+            statepoint = kept.get(job_id)
+            if isinstance(statepoint, dict):
+                yield statepoint, name
+
+    def _caches(self) -> Iterator[tuple[str, Mapping[str, Json]]]:
+        if self._kept is None:
+            self._kept = [_read_cache(self._project.fn(name)) for name in (*_SIGNAC_CACHES, STATEPOINTS_FILE)]
+            self._kept.append(_stored(self._project))
+        yield from zip((*_SIGNAC_CACHES, STATEPOINTS_FILE, "the index"), self._kept, strict=True)
+
+
+def _is_of(statepoint: StatePoint, job_id: str, function: str) -> bool:
+    try:
+        return statepoint_id(statepoint, function) == job_id
+    except InvalidStatePoint:
+        return False
+
+
+def _restore(fd: int, statepoint: StatePoint) -> None:
+    """Write the state point file; what has its name, and cannot be read, is kept under another."""
+    with contextlib.suppress(FileNotFoundError):
+        changing.rename_new(fd, STATEPOINT_FILE, DAMAGED)
+    files.write_exclusive(fd, STATEPOINT_FILE, encode(statepoint))
+
+
+def _read_cache(path: str) -> Mapping[str, Json]:
+    """State points by ids, as signac keeps them; nothing where there is no such file, or it cannot be understood."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        found = json.loads(gzip.decompress(data) if path.endswith(".gz") else data)
+    except FileNotFoundError:
+        return {}
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+        log.warning("%s is of no use for a repair: %s", path, error)
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _stored(project: Project) -> Mapping[str, Json]:
+    """State points by ids, as the index keeps them on disk."""
+    with Store.open(project.root, project.workspace) as store:
+        index = store.load() if store.exists else None
+    if index is None:
+        return {}
+    with index.reading() as table:
+        return {record.id: record.statepoint for record in table.records()}

@@ -1,0 +1,98 @@
+"""Jobs as a table: a pandas DataFrame, or HTML for a notebook."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from sigfs.api.cursor import records_of
+from sigfs.query.tokens import format_value
+from sigfs.query.values import flatten
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sigfs.api.cursor import Source
+    from sigfs.model.types import JobId, Json
+
+_SHOWN_JOBS: Final = 20
+"""Rows of a table in a notebook."""
+
+
+def dataframe(
+    source: Source,
+    keys: Sequence[JobId],
+    sp_prefix: str,
+    doc_prefix: str,
+    usecols: Iterable[str] | Callable[[str], bool] | None,
+    flatten: bool,
+) -> pd.DataFrame:
+    """See `Jobs.to_dataframe`. Jobs that are gone by now have no row."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError("to_dataframe needs pandas: pip install 'sigfs[pandas]'") from error
+    wanted, documents = _choice(usecols, doc_prefix)
+    found = records_of(source, keys, documents)
+    columns: dict[str, list[Json]] = {}
+    chosen: dict[str, bool] = {}
+    for row, (_, record) in enumerate(found):
+        for prefix, mapping in ((sp_prefix, record.statepoint), (doc_prefix, record.document)):
+            for key, value in _items(mapping, flatten):
+                name = prefix + key
+                if (column := columns.get(name)) is None:
+                    if name not in chosen:
+                        chosen[name] = wanted(name)
+                    if not chosen[name]:
+                        continue
+                    column = columns[name] = [math.nan] * len(found)
+                column[row] = value
+    data = {name: pd.Series(column, dtype=_kind(column)) for name, column in columns.items()}
+    frame = pd.DataFrame(data, columns=list(columns))
+    frame.index = pd.Index([source.job_at(key).id for key, _ in found], dtype=object)
+    return frame.infer_objects()
+
+
+def _kind(column: list[Json]) -> type | None:
+    """The type that pandas is to be told: of itself it would take None for a number that is missing."""
+    return object if any(value is None or isinstance(value, list | dict) for value in column) else None
+
+
+def _choice(
+    usecols: Iterable[str] | Callable[[str], bool] | None, doc_prefix: str
+) -> tuple[Callable[[str], bool], bool]:
+    """Which columns are wanted, and whether there may be one of documents."""
+    if usecols is None:
+        return (lambda _: True), True
+    if callable(usecols):
+        return usecols, True
+    names: Collection[str] = frozenset(usecols)
+    return names.__contains__, any(name.startswith(doc_prefix) for name in names)
+
+
+def _items(mapping: Mapping[str, Json] | None, flat: bool) -> Iterable[tuple[str, Json]]:
+    return () if mapping is None else flatten(mapping) if flat else mapping.items()
+
+
+def table_html(source: Source, keys: Sequence[JobId], title: str) -> str:
+    """A table of the first jobs with the keys of their state points."""
+    rows = [
+        (source.job_at(key).id, dict(flatten(record.statepoint)))
+        for key, record in records_of(source, keys[:_SHOWN_JOBS], False)
+    ]
+    columns = list(dict.fromkeys(key for _, cells in rows for key in cells))
+    lines = [f"<strong>{html.escape(title)}</strong>", f"<p>{len(keys)} job{'' if len(keys) == 1 else 's'}</p>"]
+    if rows:
+        lines.append("<table><thead><tr><th>id</th>")
+        lines += (f"<th>{html.escape(key)}</th>" for key in columns)
+        lines.append("</tr></thead><tbody>")
+        for name, cells in rows:
+            lines.append(f"<tr><td>{html.escape(name)}</td>")
+            lines += (f"<td>{html.escape(format_value(cells[key])) if key in cells else ''}</td>" for key in columns)
+            lines.append("</tr>")
+        lines.append("</tbody></table>")
+    if len(keys) > len(rows):
+        lines.append(f"<p>and {len(keys) - len(rows)} more</p>")
+    return "".join(lines)
