@@ -53,10 +53,10 @@ def both(one: Expr, other: Expr) -> Expr:
     return join([term for each in (one, other) for term in (each.terms if isinstance(each, And) else (each,))])
 
 
-def records_of(source: Source, keys: Iterable[JobId], documents: bool) -> list[tuple[JobId, Record]]:
+def records_of(source: Source, keys: Sequence[JobId], documents: bool) -> list[tuple[JobId, Record]]:
     """What the index says of jobs; those that are gone by now are left out."""
     with source.current(documents).reading() as table:
-        return [(key, table.record_of(number)) for key in keys if (number := table.number(key)) is not None]
+        return [(key, table.record_of(number)) for key, number in table.numbers_of(keys)]
 
 
 class Jobs(Sequence["Job"]):

@@ -52,7 +52,7 @@ def _values(jobs: Jobs, fields: list[Field], default: object) -> Iterator[tuple[
     found = jobs.found()
     index = jobs.source.current(any(field.space is Space.DOC for field in fields))
     with index.reading() as table:
-        numbers = [(job, number) for job in found if (number := table.number(job)) is not None]
+        numbers = table.numbers_of(found)
         selected = [number for _, number in numbers]
         columns = [table.values_at(field, selected) for field in fields]
     for job, number in numbers:

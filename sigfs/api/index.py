@@ -62,6 +62,9 @@ class Index(Mapping[str, Job]):
         """
         self._is_project = _of is not None
         self._project, self.directories, root = _of or _taken_in(paths or (".",), recursive)
+        # The project whose managed jobs are here, if they are a project's.
+        workspace, project = self.directories.workspace, self._project
+        self._managing = project if workspace is not None and project and workspace == project.workspace else None
         self._current = Current(root, self.directories, auto_cache=auto_cache)
 
     @classmethod
@@ -159,14 +162,14 @@ class Index(Mapping[str, Job]):
         return self._current.index(documents)
 
     def job_at(self, key: JobId) -> Job:
-        location = self.directories.places.location(key)
+        workspace, places = self.directories
+        location = places.location(key)
         if location is not None:
             return Job.at(self._attaching(location), location.path)
-        workspace = self.directories.workspace
+        if self._managing is not None:
+            return Job.of(self._managing, key)
         assert workspace is not None
-        if self._project is not None and workspace == self._project.workspace:
-            return Job.of(self._project, key)
-        return Job.at(self._project, os.path.join(workspace.path, key))
+        return Job.at(None, os.path.join(workspace.path, key))
 
     def key_of(self, job: object) -> JobId | None:
         workspace, places = self.directories

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,7 @@ from sigfs.index.store import Store
 from sigfs.model.indexed import read_indexed
 from sigfs.model.places import Places
 from sigfs.model.statepoint import statepoint_id
-from sigfs.model.types import UNKNOWN, Change, Findings, JobId, Record, Stamped
+from sigfs.model.types import UNKNOWN, Batch, Change, Findings, JobId, Record, Stamped, StatePoint
 from sigfs.model.workspace import Workspace as WorkspaceFiles
 
 if TYPE_CHECKING:
@@ -154,19 +154,34 @@ def _has_lost_its_document(change: Change, table: Table) -> bool:
     return record.stamp is None or not record.stamp.content or record.stamp.content != known.content
 
 
-def build(directories: Directories, documents: bool, workers: Executor | None = None) -> tuple[Index, list[JobId]]:
-    """Read all jobs; give the index, and which directories are pending."""
+def build(
+    directories: Directories,
+    documents: bool,
+    workers: Executor | None = None,
+    look: Callable[[Batch], None] | None = None,
+) -> tuple[Index, list[JobId]]:
+    """Read all jobs; give the index, and which directories are pending.
+
+    Args:
+        look: called with the managed jobs as they are read.
+    """
     index = Index(documents=documents)
     pending: list[JobId] = []
     with progress_bar("reading jobs") as progress:
         if directories.workspace is not None:
             batches = crawl(directories.workspace, documents=documents, executor=workers, progress=progress)
-            pending += index.load(batches)
+            pending += index.load(batches if look is None else _looked_at(batches, look))
         if directories.places:
             found = revalidate_places(directories.places, documents=documents, executor=workers, progress=progress)
             index.apply(found.changes)
             pending += found.pending
     return index, pending
+
+
+def _looked_at(batches: Iterable[Batch], look: Callable[[Batch], None]) -> Iterator[Batch]:
+    for batch in batches:
+        look(batch)
+        yield batch
 
 
 class Current:
@@ -236,7 +251,7 @@ class Current:
             self._begin()
         with self._lock:
             stamp = self._stamp()
-            self._take(*build(self.directories, documents), stamp)
+            self._build(documents, stamp)
             assert self._index is not None
             if self.auto_cache:
                 self._save()
@@ -271,7 +286,7 @@ class Current:
         with self.store() as store:
             kept = store.load() if store.exists else None
         if kept is None:
-            self._take(*build(self.directories, documents), stamp)
+            self._build(documents, stamp)
             differs = True
         else:
             self._index = kept
@@ -279,12 +294,16 @@ class Current:
         if differs and self.auto_cache:
             self._save()
 
-    def _take(self, index: Index, pending: Sequence[JobId], stamp: int) -> None:
-        self._index = index
+    def _build(self, documents: bool, stamp: int) -> None:
         self._misnamed.clear()
-        with index.reading() as table:
-            self._check_names(table.records())
+        self._index, pending = build(self.directories, documents, look=self._check_batch)
         self._listed_at(stamp, pending)
+
+    def _check_batch(self, batch: Batch) -> None:
+        workspace = self.directories.workspace
+        assert workspace is not None
+        function = workspace.id_function
+        self._misnamed.update(row[0] for row in batch.rows if not _is_own(row[0], row[1], function))
 
     def _compare_all(self, documents: bool, stamp: int) -> bool:
         assert self._index is not None
@@ -347,7 +366,9 @@ class Current:
         if workspace is None:
             return
         for record in records:
-            if record is not None and not (places.owns(record.id) or _is_own(record, workspace.id_function)):
+            if record is not None and not (
+                places.owns(record.id) or _is_own(record.id, record.statepoint, workspace.id_function)
+            ):
                 self._misnamed.add(record.id)
 
     def _listed_at(self, stamp: int, pending: Sequence[JobId]) -> None:
@@ -356,8 +377,8 @@ class Current:
         self._index.listed = UNKNOWN if pending else stamp
 
 
-def _is_own(record: Record, function: str) -> bool:
+def _is_own(job_id: JobId, statepoint: StatePoint | None, function: str) -> bool:
     try:
-        return statepoint_id(record.statepoint, function) == record.id
+        return statepoint_id(statepoint, function) == job_id
     except InvalidStatePoint:
         return True

@@ -6,7 +6,7 @@ Owned here: `Schema`, and how it is printed. A program that only wants numbers a
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
 from pprint import pformat
 from typing import TYPE_CHECKING, Final
@@ -25,10 +25,10 @@ _SHOWN: Final = 5
 """Of more values only the first and the last two are printed."""
 
 
-def schema_of(source: Source, keys: Iterable[JobId], exclude_const: bool) -> Schema:
+def schema_of(source: Source, keys: Sequence[JobId], exclude_const: bool) -> Schema:
     """Describe these jobs."""
     with source.current().reading() as table:
-        numbers = BitMap([number for key in keys if (number := table.number(key)) is not None])
+        numbers = BitMap([number for _, number in table.numbers_of(keys)])
         described: dict[str, dict[type, Sequence[Json]]] = {}
         for field in table.fields(Space.SP):
             having = table.having(field) & numbers

@@ -108,6 +108,14 @@ class Table:
         """Give the job's number, as it is in selections; None if it is not here."""
         return self.numbers.number(job_id)
 
+    def numbers_of(self, job_ids: Sequence[JobId]) -> list[tuple[JobId, int]]:
+        """Give those of many jobs that are here, in their order, with their numbers. 0.2 µs a job if they are most."""
+        if len(job_ids) * _SELECTIVE < len(self):
+            numbers: Iterable[int | None] = map(self.numbers.number, job_ids)
+        else:
+            numbers = map(dict(zip(self.ids(self.jobs), self.numbers.in_order(), strict=True)).get, job_ids)
+        return [(job_id, number) for job_id, number in zip(job_ids, numbers, strict=True) if number is not None]
+
     def record(self, job_id: JobId) -> Record:
         """Give what the job says, put together from the columns. About 0.5 µs a key.
 

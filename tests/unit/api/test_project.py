@@ -2,14 +2,18 @@
 
 import errno
 import os
+import pickle
 import stat
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 import sigfs
-from sigfs import Job, Project, get_project, init_project
-from sigfs.errors import AmbiguousId, InvalidStatePoint, NoSuchJob, PendingJob, ProjectExists
+from sigfs import Job, Project, Workspace, get_project, init_project
+from sigfs.errors import AmbiguousId, InvalidConfig, InvalidStatePoint, NoSuchJob, PendingJob, ProjectExists
 from sigfs.model.statepoint import statepoint_id
 from sigfs.model.workspace import DOCUMENT_FILE, STATEPOINT_FILE
 
@@ -253,3 +257,126 @@ def test_a_project_without_workspace_directory_has_no_jobs_to_look_up(tmp_path):
     for prefix in ("", "e", "e" * 32):
         with pytest.raises(NoSuchJob):
             get_project(tmp_path).lookup(prefix)
+
+
+# --- as a whole ---
+
+
+def test_a_job_is_opened_by_state_point_or_by_id(project):
+    job = project.open_job({"foo": 42})
+    assert job.id == "0300c31b9d55c0196b3848d252e46c0f"
+    for other in (project.open_job(id=job.id), project.open_job(id="0300"), project["0300"], project.get("0300")):
+        assert other == job
+    assert project.get("beef") is None
+    for wrong in ({}, {"statepoint": {"foo": 42}, "id": job.id}):
+        with pytest.raises(ValueError, match="give a state point or an id"):
+            project.open_job(**wrong)
+    with pytest.raises(KeyError):
+        project.open_job(id="beef")
+    for n in range(17):
+        project.open({"n": n})
+    with pytest.raises(LookupError, match="begins with"):
+        project.open_job(id="")
+
+
+def test_the_workspace_is_a_property_that_may_be_assigned(project, tmp_path):
+    project.open({"a": 1})
+    before = Path(project.config_path).read_text() + "# mine\n"
+    Path(project.config_path).write_text(before)
+    project.workspace = "elsewhere/jobs"
+    assert project.workspace.path == os.path.join(project.root, "elsewhere", "jobs")
+    assert len(project) == 0
+    project.open({"b": 1})
+    again = get_project(project.root)
+    assert [job.statepoint for job in again] == [{"b": 1}]
+    assert "# mine" in Path(project.config_path).read_text()
+    project.workspace = Workspace(tmp_path / "far")
+    assert get_project(project.root).workspace == Workspace(tmp_path / "far")
+    project.workspace = "workspace"
+    assert [job.statepoint for job in project] == [{"a": 1}]
+
+
+def test_a_project_has_a_document(project):
+    project.doc.x = {"y": 1}
+    assert project.document == {"x": {"y": 1}}
+    project.doc.x.y += 1
+    assert get_project(project.root).doc.x.y == 2
+    project.document = {"z": 1}
+    assert project.doc() == {"z": 1}
+
+
+def test_projects_of_the_same_directory_are_equal(project, tmp_path):
+    os.symlink(project.root, tmp_path / "link")
+    assert Project(tmp_path / "link") == project == get_project(project.root)
+    assert len({Project(tmp_path / "link"), project}) == 1
+    assert init_project(tmp_path / "other") != project
+    assert str(project) == os.fspath(project) == project.path == project.root
+
+
+def test_files_of_a_project(project):
+    assert project.fn("x.txt") == os.path.join(project.root, "x.txt")
+    assert not project.isfile("x.txt")
+    Path(project.fn("x.txt")).write_text("")
+    assert project.isfile("x.txt")
+
+
+def test_how_many_digits_tell_all_jobs_apart(project):
+    assert project.min_len_unique_id() == 0
+    for name in ("ab" + "0" * 30, "ab" + "1" * 30, "c" * 32):
+        os.mkdir(os.path.join(project.workspace.path, name))
+    assert project.min_len_unique_id() == 3
+
+
+def test_jobs_outside_of_the_workspace_are_the_projects_once_they_are_indexed(project):
+    inside = project.open({"n": 1})
+    os.makedirs(project.fn("data/my_job"))
+    Path(project.fn("data/my_job/signac_statepoint.json")).write_text('{"n": 2}')
+    assert "../data/my_job" not in project
+    with pytest.raises(KeyError):
+        _ = project["../data/my_job"]
+    project.add_index("data/")
+    assert [place.path for place in project.indexed] == [project.fn("data")]
+    job = project["../data/my_job"]
+    assert job.path == project.fn("data/my_job")
+    assert "../data/my_job" in project
+    assert job in project
+    assert len(project) == 2
+    assert project.find("n 2")[0] == job
+    assert project.is_managed(inside)
+    assert project.is_managed(inside.id)
+    assert not project.is_managed(job)
+    assert not project.is_managed("a" * 32)
+    assert [value for value, _ in project.groupby("n")] == [1, 2]
+    Path(job.fn("signac_statepoint.json")).write_text('{"n": 3}')
+    assert [value for value, _ in get_project(project.root).groupby("n")] == [1, 3]
+    project.remove_index("data")
+    assert len(project) == 1
+    assert "../data/my_job" not in project
+
+
+def test_a_workspace_is_made_and_opened(tmp_path):
+    workspace = Workspace(tmp_path / "w")
+    assert Path(workspace.path, "workspace.rc").read_text() == "id_function = md5\n"
+    assert str(workspace) == os.fspath(workspace) == workspace.path == str(tmp_path / "w")
+    assert workspace.statepoint_id({"foo": 42}) == "0300c31b9d55c0196b3848d252e46c0f"
+    job = workspace.open({"foo": 42})
+    assert job.path == os.path.join(workspace.path, "0300c31b9d55c0196b3848d252e46c0f")
+    assert [each.path for each in workspace] == [job.path]
+    assert workspace == Workspace(tmp_path / "w")
+    with pytest.raises(InvalidConfig, match="md5, not xxh3_128"):
+        Workspace(tmp_path / "w", "xxh3_128")
+    with pytest.raises(ValueError, match="unknown"):
+        Workspace(tmp_path / "v", "sha1")
+    fast = Workspace(tmp_path / "fast", "xxh3_128")
+    assert fast.statepoint_id({"foo": 42}) != workspace.statepoint_id({"foo": 42})
+    assert Workspace(tmp_path / "fast").id_function == "xxh3_128"
+    assert pickle.loads(pickle.dumps(fast)) == fast
+
+
+def test_importing_the_package_imports_nothing_that_is_heavy():
+    heavy = "('rich', 'pandas', 'h5py', 'click')"
+    code = f"import sys, sigfs; sigfs.get_project; print(*(name for name in {heavy} if name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    assert "Index" in dir(sigfs)
+    with pytest.raises(AttributeError, match="nope"):
+        _ = sigfs.nope
