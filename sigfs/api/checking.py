@@ -147,7 +147,7 @@ def _look(project: Project, key: JobId) -> Finding | None:
         return None
     except PendingJob as error:
         reason = str(error).removeprefix(f"{key}: ")
-        there = os.path.lexists(os.path.join(project.index.job_at(key).path, STATEPOINT_FILE))
+        there = os.path.lexists(os.path.join(directories.path_of(key), STATEPOINT_FILE))
         return Finding(job_id, "unreadable" if there else "missing", reason)
     if is_managed and record.statepoint is not None:
         try:

@@ -33,6 +33,9 @@ class Source(Protocol):
     def job_at(self, key: JobId) -> Job:
         """The job that the index knows as *key*; the disk is not looked at."""
 
+    def describe(self, key: JobId) -> tuple[str, str]:
+        """The id of that job, and its absolute path."""
+
     def key_of(self, job: object) -> JobId | None:
         """As what the index knows a `Job`, or the job with an id; None if neither is in it by what it is called."""
 
@@ -171,12 +174,12 @@ class Jobs(Sequence["Job"]):
     def entries(self, documents: bool = False) -> Iterator[dict[str, Any]]:
         """What the jobs say: yields ``{"id": ..., "path": ..., "sp": {...}}``, and "doc" with *documents*.
 
-        It is read from the index. Jobs that are gone by now are left out.
+        Paths are absolute. It is read from the index. Jobs that are gone by now are left out.
         """
         found = records_of(self._source, self.found(), documents)
         for key, record in found:
-            job = self._source.job_at(key)
-            entry = {"id": job.id, "path": job.path, "sp": record.statepoint}
+            job_id, path = self._source.describe(key)
+            entry = {"id": job_id, "path": path, "sp": record.statepoint}
             yield {**entry, "doc": record.document} if documents else entry
 
     def detect_schema(self, exclude_const: bool = False) -> Schema:

@@ -51,7 +51,7 @@ def dataframe(
                 column[row] = value
     data = {name: pd.Series(column, dtype=_kind(column)) for name, column in columns.items()}
     frame = pd.DataFrame(data, columns=list(columns))
-    frame.index = pd.Index([source.job_at(key).id for key, _ in found], dtype=object)
+    frame.index = pd.Index([source.describe(key)[0] for key, _ in found], dtype=object)
     return frame.infer_objects()
 
 
@@ -79,7 +79,7 @@ def _items(mapping: Mapping[str, Json] | None, flat: bool) -> Iterable[tuple[str
 def table_html(source: Source, keys: Sequence[JobId], title: str) -> str:
     """A table of the first jobs with the keys of their state points."""
     rows = [
-        (source.job_at(key).id, dict(flatten(record.statepoint)))
+        (source.describe(key)[0], dict(flatten(record.statepoint)))
         for key, record in records_of(source, keys[:_SHOWN_JOBS], False)
     ]
     columns = list(dict.fromkeys(key for _, cells in rows for key in cells))

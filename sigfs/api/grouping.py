@@ -24,7 +24,7 @@ def grouped(
 ) -> Iterator[tuple[object, Jobs]]:
     """See `Jobs.groupby`."""
     if key is None:
-        pairs: Iterable[tuple[object, JobId]] = ((jobs.source.job_at(job).id, job) for job in jobs.found())
+        pairs: Iterable[tuple[object, JobId]] = ((jobs.source.describe(job)[0], job) for job in jobs.found())
     elif isinstance(key, str):
         pairs = ((values[0], job) for values, job in _values(jobs, [_field(key)], default))
     elif callable(key):

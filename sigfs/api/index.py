@@ -162,14 +162,15 @@ class Index(Mapping[str, Job]):
         return self._current.index(documents)
 
     def job_at(self, key: JobId) -> Job:
-        workspace, places = self.directories
-        location = places.location(key)
+        location = self.directories.places.location(key)
         if location is not None:
             return Job.at(self._attaching(location), location.path)
         if self._managing is not None:
             return Job.of(self._managing, key)
-        assert workspace is not None
-        return Job.at(None, os.path.join(workspace.path, key))
+        return Job.at(None, self.directories.path_of(key))
+
+    def describe(self, key: JobId) -> tuple[str, str]:
+        return self._id_of(key), self.directories.path_of(key)
 
     def key_of(self, job: object) -> JobId | None:
         workspace, places = self.directories

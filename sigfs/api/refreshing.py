@@ -69,6 +69,14 @@ class Directories(NamedTuple):
         """
         return cls(workspace, Places(workspace.path, read_indexed(root)))
 
+    def path_of(self, key: JobId) -> str:
+        """Absolute path of a job's directory. The disk is not looked at."""
+        location = self.places.location(key)
+        if location is not None:
+            return location.path
+        assert self.workspace is not None
+        return os.path.join(self.workspace.path, key)
+
     def read(self, key: JobId, documents: bool = False) -> Record:
         """What a job's directory says now.
 

@@ -16,7 +16,7 @@ from sigfs.cli.options import DirectoryName
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.model.statepoint import statepoint_id, validate
 from sigfs.model.types import Json, Record
-from sigfs.query import Expr, holds, needs_documents
+from sigfs.query import Expr, needs_documents
 from sigfs.query.evaluate import fields
 from sigfs.query.expr import Exists, Field, Space
 from sigfs.query.tokens import format_key, format_value, parse_key
@@ -127,7 +127,7 @@ def find_command(
     documents = doc_keys is not None or needs_documents(query)
     asked = [*fields(query), *_asked(Space.SP, sp_keys), *_asked(Space.DOC, doc_keys)]
     keys = list(dict.fromkeys(field for field in asked if field.space is not Space.ID))
-    found, unknown, count = _found_in_index(project, query, keys, documents) or _found(project, query, keys, documents)
+    found, unknown, count = _found(project, query, keys, documents)
     _say_what_is_missing(project, unknown, count)
     if as_json:
         print_json([_as_json(project, record, sp_keys, doc_keys, as_path) for record in found])
@@ -136,7 +136,7 @@ def find_command(
         *_columns(Space.SP, sp_keys, (record.statepoint for record in found)),
         *_columns(Space.DOC, doc_keys, (record.document for record in found)),
     ]
-    names = [_path_of(project, record) if as_path else str(record.id) for record in found]
+    names = [_path_of(project, record) if as_path else project.directories.places.id_of(record.id) for record in found]
     if sp_keys is None and doc_keys is None:
         for name in names:
             click.echo(os.fsencode(name))
@@ -151,33 +151,17 @@ def find_command(
 
 
 Found: TypeAlias = tuple[list[Record], list[Field], int]
-"""The records for which a query holds, by id; the keys that no job has; how many jobs there are."""
+"""The records for which a query holds; the keys that no job has; how many jobs of the workspace there are."""
 
 
 def _found(project: Project, query: Expr, keys: Sequence[Field], documents: bool) -> Found:
-    """Read all jobs."""
-    found, unknown, count = [], keys, 0
-    for change in project.workspace.scan(documents=documents):
-        if (record := change.record) is not None:
-            count += 1
-            unknown = [field for field in unknown if not holds(Exists(field), record)]
-            if holds(query, record):
-                found.append(record)
-    return sorted(found, key=lambda record: record.id), list(unknown), count
-
-
-def _found_in_index(project: Project, query: Expr, keys: Sequence[Field], documents: bool) -> Found | None:
-    """As `_found`, from the index that is kept, if there is one, and of what has changed since."""
-    from sigfs.api.refreshing import bring_up_to_date
-    from sigfs.index.store import Store
-
-    with Store.open(project.root, project.workspace) as store:
-        update = bring_up_to_date(store, project.directories, documents) if store.exists else None
-    if update is None:
-        return None
-    with update.index.reading() as table:
+    """Ask the index, which is the one that is kept and of what has changed since, or of all jobs."""
+    places = project.directories.places
+    with project.index.current(documents).reading() as table:
         unknown = [field for field in keys if not table.select(Exists(field))]
-        return [table.record(job_id) for job_id in table.ids(table.select(query))], unknown, len(table)
+        found = [table.record(key) for key in table.ids(table.select(query))]
+        managed = sum(not places.owns(key) for key in table) if places else len(table)
+    return found, unknown, managed
 
 
 def _say_what_is_missing(project: Project, unknown: Sequence[Field], count: int) -> None:
@@ -195,7 +179,7 @@ def _say_what_is_missing(project: Project, unknown: Sequence[Field], count: int)
 
 
 def _path_of(project: Project, record: Record) -> str:
-    return os.path.join(project.workspace.path, record.id)
+    return project.directories.path_of(record.id)
 
 
 def _keys(keys: str) -> list[str]:
@@ -249,7 +233,7 @@ def _cell(leaves: dict[str, Json], key: str) -> str:
 def _as_json(
     project: Project, record: Record, sp_keys: str | None, doc_keys: str | None, as_path: bool
 ) -> dict[str, Json]:
-    shown: dict[str, Json] = {"id": record.id}
+    shown: dict[str, Json] = {"id": project.directories.places.id_of(record.id)}
     if as_path:
         shown["path"] = _path_of(project, record)
     for name, keys, mapping in (("sp", sp_keys, record.statepoint), ("doc", doc_keys, record.document)):

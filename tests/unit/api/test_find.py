@@ -114,7 +114,12 @@ def test_documents_are_looked_at_anew_with_each_question(twelve):
 def test_entries_say_what_the_jobs_say(twelve):
     (entry,) = twelve.find("n 1").entries(documents=True)
     job = twelve.find("n 1")[0]
-    assert entry == {"id": job.id, "path": job.path, "sp": job.statepoint, "doc": {"result": 10, "deep": {"x": 1}}}
+    assert entry == {
+        "id": job.id,
+        "path": os.path.abspath(job.path),
+        "sp": job.statepoint,
+        "doc": {"result": 10, "deep": {"x": 1}},
+    }
     assert "doc" not in next(twelve.find("n 1").entries())
 
 
