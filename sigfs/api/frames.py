@@ -51,7 +51,7 @@ def dataframe(
                 column[row] = value
     data = {name: pd.Series(column, dtype=_kind(column)) for name, column in columns.items()}
     frame = pd.DataFrame(data, columns=list(columns))
-    frame.index = pd.Index([source.describe(key)[0] for key, _ in found], dtype=object)
+    frame.index = pd.Index([source.describe(key)[0] for key, _ in found])
     return frame.infer_objects()
 
 
