@@ -5,8 +5,8 @@ Owned here: which jobs belong to a project, and how they are asked for.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -269,13 +269,10 @@ class Project(LegacyProject):
         raise NoSuchJob(f"no job in {self._workspace.path} has an id that begins with {prefix!r}")
 
     def _is_there(self, job_id: str) -> bool:
-        with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            files.opened_directory(self._workspace.path) as fd,
-        ):
-            os.close(os.open(job_id, files.DIRECTORY_FLAGS, dir_fd=fd))
-            return True
-        return False
+        try:
+            return stat.S_ISDIR(os.lstat(f"{self._workspace.path}/{job_id}").st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def is_managed(self, job: object) -> bool:
         """Whether *job*, a `Job` or an id, is in the workspace, by the id of a state point."""

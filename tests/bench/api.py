@@ -36,6 +36,9 @@ def make(root: str, jobs: int) -> None:
                 json.dump({"energy": n / 7, "done": n % 4 == 1}, file)
 
 
+SETTLE_S = 3.0
+"""So old a change has to be that it is believed to have been the last."""
+
 Action = Callable[[Any], Any]
 
 
@@ -93,6 +96,7 @@ def main() -> None:
     root = os.path.join(tempfile.mkdtemp(dir=options.dir), "project")
     try:
         make(root, options.jobs)
+        time.sleep(SETTLE_S)
         rows = measure(root, options.rounds, options.only)
     finally:
         shutil.rmtree(os.path.dirname(root))
