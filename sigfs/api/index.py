@@ -175,7 +175,7 @@ class Index(Mapping[str, Job]):
     def key_of(self, job: object) -> JobId | None:
         workspace, places = self.directories
         if isinstance(job, Job):
-            path = os.path.abspath(job.path)
+            path = os.path.abspath(job)
             above, name = os.path.split(path)
             if workspace is None or not is_job_id(name) or not workspace.is_at(above):
                 return places.key_at(path) if places else None

@@ -178,12 +178,12 @@ class LegacyProject:
     def reset_statepoint(self, job: Job, new_statepoint: StatePoint) -> None:
         """The older way to say ``job.statepoint = ...``."""
         renamed("project.reset_statepoint(job, sp)", "job.statepoint = sp")
-        job.statepoint = new_statepoint  # type: ignore[misc, assignment]
+        job.statepoint = new_statepoint
 
     def update_statepoint(self, job: Job, update: StatePoint, overwrite: bool = False) -> None:
         """The older way to say ``job.update_statepoint(...)``."""
         renamed("project.update_statepoint(job, ...)", "job.update_statepoint(...)")
-        job.update_statepoint(update, overwrite=overwrite)  # type: ignore[attr-defined]
+        job.update_statepoint(update, overwrite=overwrite)
 
     def create_linked_view(self, *args: object, **kwargs: object) -> NoReturn:
         """What a mount does.

@@ -17,7 +17,7 @@ from sigfs.api.job import Job
 from sigfs.api.legacy import LegacyProject, renamed
 from sigfs.api.workspace import Workspace
 from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject
-from sigfs.model import files
+from sigfs.model import files, mounted
 from sigfs.model.configuring import editing
 from sigfs.model.document import JsonFile
 from sigfs.model.indexed import add_indexed, remove_indexed
@@ -437,7 +437,7 @@ class Project(LegacyProject):
 
 
 def get_project(path: Path | None = None, search: bool = True, *, root: Path | None = None) -> Project:
-    """Open the project that *path*, by default the working directory, is in.
+    """Open the project that *path*, by default the working directory, is in; in a mounted project, that one.
 
     Args:
         search: look in the directories above, too.
@@ -450,7 +450,9 @@ def get_project(path: Path | None = None, search: bool = True, *, root: Path | N
         renamed("get_project(root=...)", "get_project(path)")
         path = root
     where = "." if path is None else path
-    return Project(find_root(where) if search else where)
+    if not search:
+        return Project(where)
+    return Project(mounted.project_root(os.path.abspath(where)) or find_root(where))
 
 
 def init_project(path: Path | None = None, name: str | None = None, *, root: Path | None = None) -> Project:

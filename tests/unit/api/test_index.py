@@ -72,23 +72,23 @@ def test_jobs_in_several_directories_are_found_and_called_by_where_they_are(twel
     deep = place_job(root / "runs" / "a" / "b", {"n": 200})
     index = sigfs.Index(root / "data", twelve.workspace, root / "runs")
     assert len(index) == 13
-    assert {job.path for job in index.find("n.$gt 10")} >= {mine}
+    assert {os.fspath(job) for job in index.find("n.$gt 10")} >= {mine}
     assert "../data/mine" in index
-    assert index["../data/mine"].path == mine
+    assert os.fspath(index["../data/mine"]) == mine
     assert index.lookup("../data/mine") == "../data/mine"
     assert index.find(n=100)[0] in index
     index = sigfs.Index(root, recursive=True)
     assert {*index} == {job.id for job in twelve} | {"../data/mine", "../runs/a/b"}
-    assert index["../runs/a/b"].path == deep
+    assert os.fspath(index["../runs/a/b"]) == deep
     Path(deep, "signac_statepoint.json").write_text('{"n": 201}')
-    assert [job.path for job in index.find("n 201")] == [deep]
+    assert [os.fspath(job) for job in index.find("n 201")] == [deep]
 
 
 def test_jobs_that_belong_to_no_project_are_called_by_their_path(tmp_path):
     job = place_job(tmp_path / "a" / "job", {"x": 1})
     index = sigfs.Index(tmp_path / "a")
     assert [*index] == [job]
-    assert index[job].path == job
+    assert os.fspath(index[job]) == job
     assert len(index.find(x=1)) == 1
     assert len(index.find(x=2)) == 0
 
@@ -98,7 +98,7 @@ def test_the_jobs_of_many_projects_are_found_below_a_directory(tmp_path):
         sigfs.init_project(tmp_path / name).open({"a": 1})
     index = sigfs.Index(tmp_path, recursive=True)
     assert len(index.find("a 1")) == 2
-    assert {Path(job.path).parts[-3] for job in index.find("a 1")} == {"one", "two"}
+    assert {Path(job).parts[-3] for job in index.find("a 1")} == {"one", "two"}
 
 
 def test_an_index_that_is_kept_is_used_by_the_next(twelve, monkeypatch):

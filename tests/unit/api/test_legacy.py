@@ -91,3 +91,14 @@ def test_older_arguments_of_getting_and_making_a_project(tmp_path):
     assert sigfs.Project.init_project(tmp_path / "q").root == str(tmp_path / "q")
     with pytest.raises(LookupError):
         sigfs.get_project(os.path.join(made.root, "workspace"), search=False)
+
+
+def test_state_points_are_changed_by_the_projects_older_methods(project):
+    job = project.open({"foo": 42})
+    with pytest.warns(SigfsDeprecationWarning):
+        project.update_statepoint(job, {"bar": 1})
+    assert job.statepoint == {"foo": 42, "bar": 1}
+    with pytest.warns(SigfsDeprecationWarning):
+        project.reset_statepoint(job, {"foo": 43})
+    assert job.id == "fb5599b2a36a3cc7cd97aeaf6febfe97"
+    assert project.find(foo=43)[0] == job

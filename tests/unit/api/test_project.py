@@ -337,7 +337,7 @@ def test_jobs_outside_of_the_workspace_are_the_projects_once_they_are_indexed(pr
     project.add_index("data/")
     assert [place.path for place in project.indexed] == [project.fn("data")]
     job = project["../data/my_job"]
-    assert job.path == project.fn("data/my_job")
+    assert os.fspath(job) == project.fn("data/my_job")
     assert "../data/my_job" in project
     assert job in project
     assert len(project) == 2
@@ -360,7 +360,7 @@ def test_a_workspace_is_made_and_opened(tmp_path):
     assert str(workspace) == os.fspath(workspace) == workspace.path == str(tmp_path / "w")
     assert workspace.statepoint_id({"foo": 42}) == "0300c31b9d55c0196b3848d252e46c0f"
     job = workspace.open({"foo": 42})
-    assert job.path == os.path.join(workspace.path, "0300c31b9d55c0196b3848d252e46c0f")
+    assert os.fspath(job) == os.path.join(workspace.path, "0300c31b9d55c0196b3848d252e46c0f")
     assert [each.path for each in workspace] == [job.path]
     assert workspace == Workspace(tmp_path / "w")
     with pytest.raises(InvalidConfig, match="md5, not xxh3_128"):
