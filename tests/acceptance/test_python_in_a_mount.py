@@ -72,8 +72,8 @@ def test_paths_into_a_mount_mean_the_directories_below(
 def test_jobs_change_through_a_mount_as_below(tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make(tmp_path)
     mnt = mount(project)
-    monkeypatch.chdir(f"{mnt}/bar/0/foo/42")
-    with Job(".") as job:
+    monkeypatch.chdir(f"{mnt}/bar/0")  # not in the job: by some transports a directory is found by its path alone
+    with Job("foo/42") as job:
         Path("x").write_text("precious")
         job.doc.done = True
         job.sp.foo = 43
