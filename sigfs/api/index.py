@@ -15,6 +15,7 @@ from sigfs.api.job import Job
 from sigfs.api.refreshing import Current, Directories
 from sigfs.api.workspace import Workspace
 from sigfs.errors import NoSuchJob, NoSuchProject
+from sigfs.model import mounted
 from sigfs.model.config import WORKSPACE_CONFIG
 from sigfs.model.places import Location, Place, Places
 from sigfs.model.project import Path, find_root
@@ -59,6 +60,7 @@ class Index(Mapping[str, Job]):
                 `store_cache` does.
         Raises:
             FileNotFoundError: one of the directories is not there.
+            ValueError: one is in a mounted project.
         """
         self._is_project = _of is not None
         self._project, self.directories, root = _of or _taken_in(paths or (".",), recursive)
@@ -228,6 +230,8 @@ def _taken_in(paths: Sequence[Path], recursive: bool) -> tuple[Project | None, D
     where = [os.path.abspath(path) for path in paths]
     for path in where:
         os.stat(path)
+        if mounted.mount_of(path) is not None:
+            raise ValueError(f"{path} is in a mounted project, whose index is get_project({path!r}).index")
     project = _project_of(where[0])
     workspace: Workspace | None = None
     places: list[Place] = []

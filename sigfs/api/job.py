@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from sigfs.api import locating
 from sigfs.api.document import Document
+from sigfs.api.legacy import LegacyJob
 from sigfs.api.mapping import LiveMapping
+from sigfs.api.workspace import WorkspaceOfJob
 from sigfs.errors import NoSuchJob, PendingJob, SigfsError
 from sigfs.model import changing, files, locking, moving, trees
 from sigfs.model.document import JsonFile
@@ -70,7 +72,7 @@ class _Init:
         return owner._init_at if job is None else job._init_again  # noqa: SLF001 - of the same class
 
 
-class Job:
+class Job(LegacyJob):
     """A directory with a state point: the handle of a job.
 
     It follows the job where this handle moves it, and no other handle but its shallow copies. Handles of the same
@@ -276,7 +278,8 @@ class Job:
     @property
     def workspace(self) -> Workspace | None:
         """The workspace of that project; without one, the one that the job is in, if that has a ``workspace.rc``."""
-        return self._context()[0]
+        workspace = self._context()[0]
+        return None if workspace is None else WorkspaceOfJob(workspace, self._place.path)
 
     @property
     def is_managed(self) -> bool:

@@ -196,6 +196,46 @@ class LegacyProject:
         )
 
 
+class LegacyJob:
+    """The older names of a job."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        id: str
+        statepoint: Any
+
+        def __fspath__(self) -> str: ...
+
+    @property
+    def ws(self) -> str:
+        """The absolute path of the job's directory."""
+        renamed("job.ws", "job.path")
+        return os.fspath(self)
+
+    @property
+    def wd(self) -> str:
+        """The absolute path of the job's directory."""
+        renamed("job.wd", "job.path")
+        return os.fspath(self)
+
+    def get_id(self) -> str:
+        """The older name of `id`."""
+        renamed("job.get_id()", "job.id")
+        return self.id
+
+    def reset_statepoint(self, new_statepoint: StatePoint) -> None:
+        """The older way to say ``job.statepoint = ...``."""
+        renamed("job.reset_statepoint(sp)", "job.statepoint = sp")
+        self.statepoint = new_statepoint
+
+    @property
+    def cached_statepoint(self) -> Any:
+        """The state point as plain data, as signac 2 names it; not to be changed."""
+        statepoint = self.statepoint
+        return statepoint() if callable(statepoint) else statepoint
+
+
 def _hashable(value: object) -> object:
     if isinstance(value, list):
         return tuple(map(_hashable, value))

@@ -109,5 +109,19 @@ class Workspace(WorkspaceFiles):
 
     def __call__(self) -> str:
         """The path: ``workspace()`` is what it was asked for by in signac 1."""
-        warnings.warn("workspace() is workspace.path", SigfsDeprecationWarning, stacklevel=2)
+        warnings.warn("workspace() is workspace.path now", SigfsDeprecationWarning, stacklevel=2)
         return self.path
+
+
+class WorkspaceOfJob(Workspace):
+    """The workspace that a job gives, which can be called: in signac 1 that gave the job's directory."""
+
+    def __init__(self, workspace: Workspace, directory: str) -> None:
+        """Take the place of *workspace*; *directory* is the job's."""
+        self.__dict__.update(workspace.__dict__)
+        self._directory = directory
+
+    def __call__(self) -> str:
+        """The absolute path of the job's directory."""
+        warnings.warn("job.workspace() is job.path now", SigfsDeprecationWarning, stacklevel=2)
+        return self._directory

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs import Job, get_project
+from sigfs import Index, Job, get_project
 from sigfs.errors import DestinationExists, NoSuchJob
 from sigfs.model import mounted
 from sigfs.model.statepoint import statepoint_id
@@ -105,7 +105,7 @@ def test_a_project_in_a_job_of_a_mount_is_nearer(tmp_path: Path, mount: Mount) -
 
 OUT_OF_REACH = """
 import os, sys
-from sigfs import Job, get_project
+from sigfs import Index, Job, get_project
 from sigfs.errors import NoSuchProject
 from sigfs.model import mounted
 from tests.support.projects import make_project
@@ -141,3 +141,32 @@ def test_a_project_that_is_out_of_reach_is_used_through_the_mount(tmp_path: Path
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT})
     assert done.returncode == 0, done.stderr
     assert Job(f"{mnt}/bar/0/foo/42").doc == {"x": 1}
+
+
+def test_questions_asked_from_within_a_mount_are_about_the_project(
+    tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make(tmp_path)
+    mnt = mount(root)
+    monkeypatch.chdir(f"{mnt}/bar/0")
+    project = get_project()
+    assert project.root == root
+    assert len(project) == 3
+    assert {os.fspath(job) for job in project.find("bar 0 foo 42")} == {path_below(root, {"foo": 42, "bar": 0})}
+    assert [(value, len(group)) for value, group in project.groupby("bar")] == [(0, 2), (1, 1)]
+    assert list(project.detect_schema()) == ["bar", "foo"]
+    assert project.find(foo=44)[0] == Job("foo/44")
+    assert Job("foo/44") in project
+    made = project.open({"foo": 1, "bar": 0})
+    wait_until(lambda: os.path.isdir(f"{mnt}/bar/0/foo/1"), what="the job in the mount")
+    assert Job(f"{mnt}/bar/0/foo/1") == made
+    os.rename(f"{mnt}/bar/0/foo/1", f"{mnt}/bar/0/foo/2")
+    assert len(project.find(foo=1)) == 0
+    assert len(project.find(foo=2)) == 1
+    os.mkdir(f"{mnt}/bar/0/foo/3")
+    assert project.find(foo=3)[0] in project
+    with pytest.raises(OSError, match="in use by"):
+        project.update_cache()
+    with pytest.raises(ValueError, match="mounted"):
+        Index(mnt)
+    project.check()

@@ -102,3 +102,19 @@ def test_state_points_are_changed_by_the_projects_older_methods(project):
         project.reset_statepoint(job, {"foo": 43})
     assert job.id == "fb5599b2a36a3cc7cd97aeaf6febfe97"
     assert project.find(foo=43)[0] == job
+
+
+def test_the_older_names_of_a_job(project):
+    job = project.open({"foo": 42})
+    for old in ("ws", "wd"):
+        with pytest.warns(SigfsDeprecationWarning, match=r"job\.path"):
+            assert getattr(job, old) == os.fspath(job)
+    with pytest.warns(SigfsDeprecationWarning, match=r"job\.path") as warned:
+        assert job.workspace() == os.fspath(job)
+    assert warned[0].filename == __file__
+    with pytest.warns(SigfsDeprecationWarning, match=r"job\.id"):
+        assert job.get_id() == job.id
+    with pytest.warns(SigfsDeprecationWarning, match="statepoint"):
+        job.reset_statepoint({"foo": 43})
+    assert job.statepoint() == job.cached_statepoint == {"foo": 43}
+    assert type(job.cached_statepoint) is dict

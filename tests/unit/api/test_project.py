@@ -149,7 +149,7 @@ def test_opening_a_state_point_makes_the_job_once(project):
     assert job.id == statepoint_id({"foo": 42, "t": [1, 2]})
     assert os.path.abspath(job.path) == os.path.join(project.workspace.path, job.id)
     assert job.fn("data.txt") == os.path.join(os.path.abspath(job.path), "data.txt")
-    assert job.workspace is project.workspace
+    assert job.workspace == project.workspace
     assert len(project) == 1
 
 
