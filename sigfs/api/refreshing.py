@@ -382,7 +382,8 @@ class Current:
     def _listed_at(self, stamp: int, pending: Sequence[JobId]) -> None:
         assert self._index is not None
         self._listed, self._pending = stamp, [key for key in pending if not self.directories.places.owns(key)]
-        self._index.listed = UNKNOWN if pending else stamp
+        # With jobs outside, the workspace's directories are not all there is in the index.
+        self._index.listed = UNKNOWN if pending or self.directories.places else stamp
 
 
 def _is_own(job_id: JobId, statepoint: StatePoint | None, function: str) -> bool:

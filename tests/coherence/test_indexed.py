@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sigfs.api.project import Project
+from sigfs.api.project import Project, get_project
 from sigfs.model.indexed import add_indexed, read_indexed, remove_indexed
 from sigfs.model.places import Places
+from sigfs.model.types import UNKNOWN
 from tests.coherence.conftest import ROOT, Mounts
 from tests.support.wait import wait_until
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.fuse
 Wait = Callable[[Path], None]
 SP_FILE = "signac_statepoint.json"
 
-ADD = "import sys; from sigfs.model.indexed import add_indexed; add_indexed(sys.argv[1], sys.argv[2])"
+ADD = "import sys, sigfs; sigfs.get_project(sys.argv[1]).add_index(sys.argv[2])"
 
 
 def freeze(project: Project) -> None:
@@ -117,6 +118,40 @@ def test_a_project_that_was_frozen_before_is_mounted_with_all_jobs(
 
 def _says(path: Path, statepoint: object) -> bool:
     return bool(json.loads((path / SP_FILE).read_text()) == statepoint)
+
+
+def test_the_python_interface_changes_a_frozen_job_which_keeps_path_and_id(
+    mnt: Path, project: Project, appears: Wait
+) -> None:
+    freeze(project)
+    wait_until(lambda: tree(mnt) == FROZEN)
+    (job,) = get_project(project.root).find({"a": 2, "b": "x"})
+    path, name = os.path.abspath(job.path), job.id
+    assert name == f"../data/{os.path.basename(path)}"
+    job.sp.a = 7
+    assert (os.path.abspath(job.path), job.id) == (path, name)
+    appears(mnt / "b/x/a/7")
+    assert read_id(mnt / "b/x/a/7") == name
+    assert get_project(project.root).open_job(id=name).sp.a == 7
+
+
+def test_an_index_that_python_kept_shows_no_jobs_of_a_directory_listed_no_more(
+    mounts: Mounts, project: Project, tmp_path: Path
+) -> None:
+    managed = project.open({"a": 1, "b": "x"}).id
+    outside = Path(project.root, "data", "one")
+    outside.mkdir(parents=True)
+    replace(outside / SP_FILE, {"a": 10, "b": "x"})
+    add_indexed(project.root, "data")
+    os.utime(project.workspace.path, (1, 1))
+    wait_until(lambda: project.workspace.stamp() != UNKNOWN)
+    kept = get_project(project.root)
+    assert len(kept) == 7
+    kept.index.store_cache()
+    remove_indexed(project.root, "data")
+    assert "6 jobs" in mounts.mount(project, tmp_path / "mnt")
+    assert tree(tmp_path / "mnt") == FROZEN
+    assert read_id(tmp_path / "mnt/b/x/a/1") == managed
 
 
 def test_mkdir_makes_managed_jobs_beside_frozen_ones(mnt: Path, project: Project) -> None:
