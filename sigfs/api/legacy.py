@@ -229,12 +229,6 @@ class LegacyJob:
         renamed("job.reset_statepoint(sp)", "job.statepoint = sp")
         self.statepoint = new_statepoint
 
-    @property
-    def cached_statepoint(self) -> Any:
-        """The state point as plain data, as signac 2 names it; not to be changed."""
-        statepoint = self.statepoint
-        return statepoint() if callable(statepoint) else statepoint
-
 
 def _hashable(value: object) -> object:
     if isinstance(value, list):

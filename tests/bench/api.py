@@ -77,6 +77,12 @@ def actions(ids: list[str]) -> dict[str, tuple[bool, Action, Action]]:
         ),
         "iterate, ids": (False, *same(lambda p: [job.id for job in p])),
         "iterate, state point of all": (False, *same(lambda p: sum(job.statepoint["n"] for job in p))),
+        "iterate, cached_statepoint of all": (False, *same(lambda p: sum(job.cached_statepoint["n"] for job in p))),
+        "iterate, entries of all": (
+            False,
+            lambda p: sum(job.cached_statepoint["n"] for job in p),
+            lambda p: sum(entry["sp"]["n"] for entry in p.find().entries()),
+        ),
         "groupby kind, again": (False, *same(lambda p: [len(list(group)) for _, group in p.groupby("kind")])),
         "groupby doc.done, again": (False, *same(lambda p: [len(list(group)) for _, group in p.groupby("doc.done")])),
         "detect_schema, again": (False, *same(lambda p: str(p.detect_schema()))),
