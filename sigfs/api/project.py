@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -231,9 +231,17 @@ class Project(LegacyProject):
         return Job.of(self, self.lookup(job_id)) if key is None else self.index.job_at(key)
 
     def _outside(self, job_id: str) -> JobId | None:
-        """The key of a job outside of the workspace, by its id; None if there is none."""
+        """The key of a job outside of the workspace, by its id, the last step of which may be abbreviated; or None."""
         key = self.index.key_of(job_id)
-        return key if key is not None and key in self.index else None
+        if key is not None and key in self.index:
+            return key
+        places = self.directories.places
+        found = {places.id_of(each): each for each in places.listing().jobs} if places else {}
+        above, name = os.path.split(job_id)
+        ids = sorted(each for each in found if os.path.dirname(each) == above and each.startswith(job_id) and name)
+        if len(ids) > 1:
+            raise _ambiguous(job_id, ids)
+        return found[ids[0]] if ids else None
 
     def get(self, job_id: str, default: Job | None = None) -> Job | None:
         """The job with an id, or *default* if there is none.
@@ -262,8 +270,7 @@ class Project(LegacyProject):
         if len(found) == 1:
             return found[0]
         if found:
-            shown = ", ".join(found[:_CANDIDATES_SHOWN]) + (", ..." if len(found) > _CANDIDATES_SHOWN else "")
-            raise AmbiguousId(f"{len(found)} jobs have an id that begins with {prefix!r}: {shown}")
+            raise _ambiguous(prefix, found)
         if prefix.strip("0123456789abcdef") or len(prefix) > ID_LENGTH:
             raise NoSuchJob(f"no job {prefix!r}: an id is {ID_LENGTH} digits of 0-9 and a-f, or the first few of them")
         raise NoSuchJob(f"no job in {self._workspace.path} has an id that begins with {prefix!r}")
@@ -471,3 +478,8 @@ def init_project(path: Path | None = None, name: str | None = None, *, root: Pat
         renamed("init_project(root=...)", "init_project(path)")
         path = root
     return Project(make_project(path, name))
+
+
+def _ambiguous(prefix: str, found: Sequence[str]) -> AmbiguousId:
+    shown = ", ".join(found[:_CANDIDATES_SHOWN]) + (", ..." if len(found) > _CANDIDATES_SHOWN else "")
+    return AmbiguousId(f"{len(found)} jobs have an id that begins with {prefix!r}: {shown}")
