@@ -31,6 +31,8 @@ class Exit(IntEnum):
     FUSE = 6
     BUSY = 7
     INTERNAL = 70
+    NOT_EXECUTABLE = 126
+    NO_COMMAND = 127
     INTERRUPTED = 130
     PIPE = 141
 

@@ -23,6 +23,16 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def print_text(text: str) -> None:
+    """Print a line: on a terminal with control characters as escapes, otherwise as it is."""
+    shown = printable(text) if sys.stdout.isatty() else text
+    try:
+        data = os.fsencode(shown)
+    except UnicodeEncodeError:  # a lone surrogate
+        data = shown.encode("utf-8", "surrogatepass")
+    click.echo(data)
+
+
 def print_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on a terminal; otherwise lines of tab-separated cells below a line of headings.
 

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,22 +21,7 @@ import pytest
 from sigfs.api.project import get_project, init_project
 from sigfs.cli import app
 from sigfs.model.statepoint import statepoint_id
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in an empty directory; gives exit code, output and messages."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = app.run(arguments)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
+from tests.support.commands import Run, completed, real_command
 
 
 @pytest.fixture
@@ -222,11 +206,6 @@ def test_completion_prints_a_script(run: Run, shell: str) -> None:
     assert "_SIGFS_COMPLETE" in out
 
 
-def real_command(*arguments: str) -> list[str]:
-    program = "import sys; sys.path[:0] = sys.argv.pop().split(':'); from sigfs.cli import main; main()"
-    return [sys.executable, "-c", program, *arguments, ":".join(filter(None, sys.path))]
-
-
 def test_without_a_reader_the_command_ends_by_sigpipe_and_quietly(project: Path) -> None:
     command = real_command("find", "-p", str(project))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -336,13 +315,6 @@ def test_a_table_on_a_terminal_is_never_cut(project: Path) -> None:
     assert sorted(line.split()[0] for line in lines[1:]) == sorted(
         f"{project}/workspace/{job}" for job in (FOO_42, FOO_42_BAR)
     )
-
-
-def completed(*words: str) -> list[str]:
-    from click.shell_completion import ShellComplete
-
-    complete = ShellComplete(app.sigfs, {}, "sigfs", "_SIGFS_COMPLETE")
-    return [item.value or item.type for item in complete.get_completions(list(words[:-1]), words[-1])]
 
 
 def test_words_complete(run: Run, project: Path) -> None:
