@@ -161,10 +161,14 @@ class Backing:
         location = self.places.location(job) if self._shared else None
         if location is None:
             return found
-        directory = location.base
-        for name in ("", *location.name.split("/")[:-1]):
-            directory = os.path.join(directory, name)
+        base, directory = os.path.realpath(location.base), os.path.realpath(os.path.dirname(location.path))
+        to_workspace = os.path.join(os.path.realpath(os.path.dirname(self._workspace.path)), "")
+        # Past those that lead to the workspace, too, a mount leads anyway.
+        while len(directory) >= len(base) or not to_workspace.startswith(os.path.join(directory, "")):
             found = attributes.within(found, os.stat(directory))
+            if directory == "/":
+                break
+            directory = os.path.dirname(directory)
         return found
 
     def directory(self, node: DiskDirectory) -> Descriptor:

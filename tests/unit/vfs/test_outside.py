@@ -95,6 +95,17 @@ def test_where_others_may_look_it_shows_no_rights_to_those_who_could_not_come_th
     assert view.mode() == shown
 
 
+@pytest.mark.parametrize("view", [True], indirect=True)
+def test_directories_above_the_indexed_one_count_too(view: View, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    view.base.rename(tmp_path / "home" / "data")
+    view.base.symlink_to(tmp_path / "home" / "data")
+    os.chmod(view.job, 0o775)
+    assert view.mode() == 0o775
+    os.chmod(tmp_path / "home", 0o700)
+    assert view.mode() == 0o700
+
+
 def test_rights_of_another_owner_are_kept_only_if_all_may_come_there() -> None:
     def directory(mode: int, uid: int, gid: int) -> os.stat_result:
         return os.stat_result((stat.S_IFDIR | mode, 1, 1, 2, uid, gid, 0, 0, 0, 0))
