@@ -47,6 +47,9 @@ RETRY_S: Final = 1.0
 STORM_S: Final = 0.002
 """Events are gathered for so long before the next are read."""
 
+END_S: Final = 5.0
+"""How long the end waits for what is being looked at: an indexed directory may be on a disk that does not answer."""
+
 _ROUNDS: Final = 4
 """So many times directories are listed again because some were not watched yet; then it is left to the next time."""
 
@@ -111,18 +114,22 @@ class PlacesWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and wait for it; idempotent. No call of ``on_changes`` begins after this returns."""
+        """End the thread and wait for it; idempotent. No call of ``on_changes`` begins after this returns.
+
+        A thread that hangs in an indexed directory is left behind, and ends when that answers.
+        """
         with self._changed:
             if self._stopping.is_set():
                 return
             self._stopping.set()
             self._changed.notify_all()
             os.eventfd_write(self._wakeup, 1)
-        if self._thread is not None:
-            self._thread.join()
-        if self._watches is not None:
-            self._watches.close()
-        os.close(self._wakeup)
+        if self._thread is None:
+            self._close()
+            return
+        self._thread.join(END_S)
+        if self._thread.is_alive():
+            log.warning("an indexed directory does not answer: one of %s", ", ".join(self._bases))
 
     def progress(self, done: int, total: int) -> None:  # noqa: ARG002 - the signature of a progress function
         """Let a comparison go on.
@@ -194,11 +201,18 @@ class PlacesWatcher:
             try:
                 self._step()
             except Interrupted:
-                return
+                break
             except Exception:
                 log.exception("watching indexed directories: unexpected error; comparing again")
                 self._full_due_s = time.monotonic() + RETRY_S
                 self._end_asked(self._asked)
+        self._close()
+
+    def _close(self) -> None:
+        with self._changed:  # nobody wakes the thread up any more
+            if self._watches is not None:
+                self._watches.close()
+            os.close(self._wakeup)
 
     def _step(self) -> None:
         noticed = self._wait()

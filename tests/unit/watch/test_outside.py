@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -244,6 +245,37 @@ def test_nothing_is_left_open_by_a_watcher_that_was_stopped(tmp_path: Path) -> N
     watched.watcher.stop()
     watched.watcher.stop()
     watched.watcher.now()
+    assert_none_left(before)
+
+
+def test_the_end_does_not_wait_for_a_directory_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "END_S", 0.05)
+    asked, answer = threading.Event(), threading.Event()
+    listing = Places.listing
+
+    def hang(places: Places) -> Listing:
+        asked.set()
+        answer.wait()
+        return listing(places)
+
+    monkeypatch.setattr(Places, "listing", hang)
+    (tmp_path / "data").mkdir()
+    root = make_project(tmp_path)
+    add_indexed(root, "data")
+    before = descriptors()
+    watched = Watched(root)
+    watched.add("data/one", {"a": 1})
+    watched.watcher.start()
+    (thread,) = (each for each in threading.enumerate() if each.name == "sigfs-places")
+    try:
+        assert asked.wait(30)
+        watched.watcher.stop()
+    finally:
+        answer.set()
+    thread.join()
+    assert watched.said() == {}
     assert_none_left(before)
 
 
