@@ -32,6 +32,7 @@ HANGING = {
     "fsync": ("fsync", "os.fsync(os.open('{}/file', os.O_RDWR))"),
     "read": ("read", "open('{}/file').read()"),
     "write": ("write", "os.write(os.open('{}/file', os.O_RDWR), b'data')"),
+    "copy": ("read", "os.copy_file_range(os.open('{}/file', 0), os.open('{}/second', os.O_RDWR), 1 << 20)"),
 }
 
 WAITS = ("request_wait", "wait_bit", "page_bit")
