@@ -15,6 +15,9 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import ModuleType
 from typing import Any, Final, Self
 
+from sigfs.api.locating import no_such_job
+from sigfs.errors import NoSuchJob
+
 
 class _File:
     """An open file: the h5py object, and how many blocks want it."""
@@ -43,6 +46,7 @@ class Data(MutableMapping[str, Any]):
     Raises:
         ImportError: h5py is not installed.
         KeyError: no such key (AttributeError for attributes).
+        NoSuchJob: there is no job (any more).
         OSError: the file cannot be opened; also if another process has it open for writing.
         TypeError: a value that HDF5 has no form for.
     """
@@ -85,6 +89,8 @@ class Data(MutableMapping[str, Any]):
             if self._filename in _open:
                 _open[self._filename].count += 1
             else:
+                if not os.path.isdir(os.path.dirname(self._filename)):
+                    raise no_such_job(os.path.dirname(self._filename))
                 _open[self._filename] = _File(_h5py().File(self._filename, mode))
         return self
 
@@ -146,6 +152,8 @@ class Data(MutableMapping[str, Any]):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         try:
             return self[name]
+        except NoSuchJob:
+            raise
         except KeyError:
             raise AttributeError(f"no key {name!r} in {self!r}") from None
 
@@ -157,6 +165,8 @@ class Data(MutableMapping[str, Any]):
     def __delattr__(self, name: str) -> None:
         try:
             del self[name]
+        except NoSuchJob:
+            raise
         except KeyError:
             raise AttributeError(f"no key {name!r} in {self!r}") from None
 
@@ -189,6 +199,8 @@ class Data(MutableMapping[str, Any]):
         """Give the group; None, where it is only read, if it is not there."""
         with _lock:
             if self._filename not in _open and not write and not os.path.exists(self._filename):
+                if not os.path.isdir(os.path.dirname(self._filename)):
+                    raise no_such_job(os.path.dirname(self._filename))
                 yield None
                 return
             self.open("a" if write else "r")

@@ -142,13 +142,16 @@ class Job(LegacyJob):
             force: replace a state point that is another one, or cannot be read.
         Raises:
             ValueError: a different state point is there; or *path* is in a project's workspace, and is not named by the
-                state point's id. InvalidStatePoint, which is one: *statepoint* is none.
+                state point's id; or it is a workspace itself, or in a view of a mounted project. InvalidStatePoint,
+                which is one: *statepoint* is none.
             PendingJob: the state point that is there cannot be read.
             OSError: permissions and the like.
         """
         where = locating.directory(path)
+        if not os.path.lexists(where):
+            where = locating.destination(where)
         clean = None if statepoint is None else validate(statepoint)
-        workspace = locating.workspace_at(os.path.dirname(where))
+        workspace = locating.workspace_around(where)
         is_open = statepoint is None and os.path.isdir(where)
         if workspace is not None and not is_open:
             locating.require_name(where, workspace.statepoint_id(clean))
@@ -636,6 +639,21 @@ class _StatePointBackend:
             with JsonFile(job._open, STATEPOINT_FILE).edit() as data:  # noqa: SLF001
                 yield data
                 validate(data)
+
+
+def get_job(path: Path | None = None) -> Job:
+    """The job that *path*, by default the working directory, is in or is.
+
+    Raises:
+        NoSuchJob: neither it nor a directory above it has a state point.
+    """
+    where = os.path.abspath("." if path is None else os.fsdecode(os.fspath(path)))
+    above = where
+    while not os.path.lexists(os.path.join(above, STATEPOINT_FILE)):
+        if above == os.path.dirname(above):
+            raise NoSuchJob(f"no job in {where} or in any directory above it")
+        above = os.path.dirname(above)
+    return Job(above)
 
 
 def _unpickled(cls: type[Job], path: str, root: str | None) -> Job:

@@ -62,7 +62,8 @@ def destination(path: str) -> str:
         return path
     below = mounted.below(existing)
     if below is None:
-        raise ValueError(f"{path} is in a view of a mounted project: assign the state point to have a job appear there")
+        remedy = "open or assign its state point to have a job appear there"
+        raise ValueError(f"{path} is in a view of a mounted project: {remedy}")
     return os.path.normpath(os.path.join(below, os.path.relpath(above, existing), name))
 
 
@@ -86,6 +87,18 @@ def workspace_at(directory: str) -> Workspace | None:
     """The workspace that *directory*, which need not exist, is; None if it is none."""
     workspace, _ = context_of(os.path.join(directory, "job"))
     return workspace if workspace is not None and workspace.is_at(directory) else None
+
+
+def workspace_around(path: str) -> Workspace | None:
+    """The workspace that a new job at *path* is in; None if it is in none.
+
+    Raises:
+        ValueError: *path* is a workspace itself. As a job, it would be cleared and removed with all that are in it.
+    """
+    workspace, _ = context_of(path)
+    if os.path.lexists(os.path.join(path, WORKSPACE_CONFIG)) or (workspace is not None and workspace.is_at(path)):
+        raise ValueError(f"{path} is a workspace, and no job: Workspace({path!r}).open(...) makes a job in it")
+    return workspace if workspace is not None and workspace.is_at(os.path.dirname(path)) else None
 
 
 def require_name(path: str, job_id: JobId) -> None:

@@ -227,11 +227,12 @@ class Project(LegacyProject):
             KeyError: there is none (NoSuchJob).
             LookupError: there are several (AmbiguousId).
         """
-        key = self._outside(job_id) if "/" in job_id else None
-        return Job.of(self, self.lookup(job_id)) if key is None else self.index.job_at(key)
+        if not isinstance(job_id, str):
+            raise TypeError(f"an id is a str, not {type(job_id).__name__}")
+        return self.index.job_at(self._outside(job_id)) if "/" in job_id else Job.of(self, self._managed(job_id))
 
-    def _outside(self, job_id: str) -> JobId | None:
-        """The key of a job outside of the workspace, by its id, the last step of which may be abbreviated; or None."""
+    def _outside(self, job_id: str) -> JobId:
+        """The key of a job outside of the workspace, by its id, the last step of which may be abbreviated."""
         key = self.index.key_of(job_id)
         if key is not None and key in self.index:
             return key
@@ -241,7 +242,13 @@ class Project(LegacyProject):
         ids = sorted(each for each in found if os.path.dirname(each) == above and each.startswith(job_id) and name)
         if len(ids) > 1:
             raise _ambiguous(job_id, ids)
-        return found[ids[0]] if ids else None
+        if not ids:
+            where = ", ".join(place.path for place in self.indexed) or "a directory that add_index has been told of"
+            raise NoSuchJob(
+                f"no job {job_id!r} outside of the workspace: its id would be its path relative to the workspace, as "
+                f"'../data/my_job', and it would be in {where}"
+            )
+        return found[ids[0]]
 
     def get(self, job_id: str, default: Job | None = None) -> Job | None:
         """The job with an id, or *default* if there is none.
@@ -254,14 +261,19 @@ class Project(LegacyProject):
         except NoSuchJob:
             return default
 
-    def lookup(self, prefix: str) -> JobId:
+    def lookup(self, prefix: str) -> str:
         """The id that *prefix* abbreviates. Pending directories are found too.
+
+        Of a job outside of the workspace the last step of its path may be abbreviated.
 
         Raises:
             NoSuchJob: none begins so.
             AmbiguousId: several do; the message names some of them.
         Complexity: one look for a whole id, one listing of the workspace for an abbreviated one.
         """
+        return self.index.describe(self._outside(prefix))[0] if "/" in prefix else self._managed(prefix)
+
+    def _managed(self, prefix: str) -> JobId:
         if is_job_id(prefix):
             if not self._is_there(prefix):
                 raise NoSuchJob(f"no job {prefix} in {self._workspace.path}")

@@ -107,9 +107,10 @@ def build(field: Field, operator: str, operand: object) -> Expr:
     Raises:
         QuerySyntaxError: if *operand* is not what the operator takes.
     """
+    operand = _unwrapped(operand)
     match operator:
         case "$in" | "$nin":
-            if not isinstance(operand, list | tuple | set | frozenset):
+            if not isinstance(operand, list | tuple | set | frozenset | range):
                 raise _unfit(field, operator, operand, "a list of values, as [1, 2]")
             return In(field, tuple(_value(field, operator, item) for item in operand), operator == "$nin")
         case "$exists":
@@ -245,7 +246,7 @@ def _build_match(field: Field, pattern: object) -> Match:
 def _build_near(field: Field, operand: object) -> Near:
     expected = "a number, or [number, relative tolerance, absolute tolerance]"
     numbers: list[float] = []
-    for number in operand if isinstance(operand, list | tuple) else [operand]:
+    for number in map(_unwrapped, operand if isinstance(operand, list | tuple) else [operand]):
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise _unfit(field, "$near", operand, expected)
         numbers.append(number)
@@ -270,7 +271,16 @@ def _value(field: Field, operator: str, operand: object) -> Value:
         raise _unfit(field, operator, operand, f"a JSON value: {error}") from None
 
 
+def _unwrapped(operand: object) -> object:
+    """Give the scalars and arrays of numpy as Python's; all else as it is."""
+    tolist = None if isinstance(operand, type) else getattr(operand, "tolist", None)
+    return tolist() if callable(tolist) and not isinstance(operand, memoryview) else operand
+
+
 def _plain(value: object) -> Json:
+    unwrapped = _unwrapped(value)
+    if type(unwrapped) is not type(value):
+        return unwrapped
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs import Index, Job, get_project
+from sigfs import Index, Job, get_job, get_project
 from sigfs.errors import DestinationExists, NoSuchJob
 from sigfs.model import mounted
 from sigfs.model.statepoint import statepoint_id
@@ -62,6 +62,10 @@ def test_paths_into_a_mount_mean_the_directories_below(
     for virtual in (mnt, f"{mnt}/bar/0", f"{mnt}/foo/42"):
         with pytest.raises(NoSuchJob, match="view"):
             Job(virtual)
+        with pytest.raises(ValueError, match=r"in a view .* open or assign its state point"):
+            Job.init(f"{virtual}/new", {"foo": 1})
+    assert Job.init(f"{mnt}/foo/42/bar/0/below/new", {"foo": 1}) == Job(f"{below}/below/new")
+    assert get_job(f"{mnt}/foo/42/bar/0/below") == Job(below)
     monkeypatch.chdir(f"{mnt}/bar/0/foo/42/below")
     assert Job("..") == Job(below)
     assert os.path.realpath(Job("..").path) == below

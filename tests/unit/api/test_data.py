@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sigfs import Job
+from sigfs.errors import NoSuchJob
 from tests.support.outcome import unavailable
 
 
@@ -114,3 +115,18 @@ def test_it_does_not_stay_open(job: Job) -> None:
     subprocess.run([sys.executable, "-c", code, job.fn("")], check=True, env=environment)
     assert job.data.y == 2
     assert pickle.loads(pickle.dumps(job)).data.x == 1
+
+
+def test_the_data_of_a_job_that_is_gone_say_so(job: Job) -> None:
+    job.remove()
+    for use in (
+        lambda: job.data["x"],
+        lambda: job.data.x,
+        lambda: len(job.data),
+        lambda: job.data.update(x=1),
+        lambda: setattr(job.data, "x", 1),
+        lambda: delattr(job.data, "x"),
+        job.data.open,
+    ):
+        with pytest.raises(NoSuchJob):
+            use()

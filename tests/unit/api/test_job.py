@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs import Job, Workspace, init_project
+from sigfs import Job, Workspace, get_job, init_project
 from sigfs.api.project import Project
 from sigfs.errors import DestinationExists, InvalidStatePoint, NoSuchJob, PendingJob
 from sigfs.model.statepoint import statepoint_id
@@ -689,3 +689,30 @@ def test_who_has_no_right_changes_nothing() -> None:
         assert sorted(os.listdir(job)) == ["below", SP]
         assert (Path(job.fn("below/x")).read_text(), job.sp.foo) == ("precious", 42)
         assert stat.S_IMODE(os.stat(job.fn("below/x")).st_mode) == 0o644
+
+
+# What is around a job
+
+
+@pytest.mark.parametrize("statepoint", [None, {"foo": 42}])
+def test_a_workspace_is_not_made_a_job_that_would_be_removed_with_all_jobs(
+    project: Project, statepoint: dict[str, int] | None
+) -> None:
+    project.open({"foo": 42})
+    Workspace("other").open({"foo": 42})
+    for path in ("project/workspace", "other"):
+        before = sorted(os.listdir(path))
+        for force in (False, True):
+            with pytest.raises(ValueError, match=r"is a workspace.*open"):
+                Job.init(path, statepoint, force=force)
+        assert sorted(os.listdir(path)) == before
+
+
+def test_the_job_that_a_directory_is_in_is_found(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = project.open({"foo": 42})
+    os.makedirs(job.fn("a/b"))
+    assert get_job(job) == get_job(job.fn("a/b")) == get_job(job.fn("a/missing")) == job
+    monkeypatch.chdir(job.fn("a/b"))
+    assert get_job() == job
+    with pytest.raises(NoSuchJob, match="project or in any directory above"):
+        get_job(project.root)

@@ -380,3 +380,19 @@ def test_importing_the_package_imports_nothing_that_is_heavy():
     assert "Index" in dir(sigfs)
     with pytest.raises(AttributeError, match="nope"):
         _ = sigfs.nope
+
+
+def test_the_id_of_a_job_outside_of_the_workspace_is_looked_up(project):
+    Job.init(project.fn("data/a1"), {"foo": 42})
+    with pytest.raises(NoSuchJob, match=r"'../data/a1' outside of the workspace.*add_index"):
+        project.lookup("../data/a1")
+    project.add_index("data")
+    assert project.lookup("../data/a1") == project.lookup("../data/a") == "../data/a1"
+    with pytest.raises(NoSuchJob, match=f"'../data/b' outside of the workspace.*{project.fn('data')}"):
+        project["../data/b"]
+
+
+def test_an_id_that_is_no_text_is_a_type_error_that_says_so(project):
+    for use in (lambda: project[5], lambda: project.open_job(id=5)):
+        with pytest.raises(TypeError, match="an id is a str, not int"):
+            use()

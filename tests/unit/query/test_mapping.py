@@ -176,3 +176,24 @@ def test_values_with_circles_are_refused() -> None:
     circle.append(circle)
     with pytest.raises(QuerySyntaxError, match="JSON value"):
         parse_mapping({"a": circle})
+
+
+def test_the_scalars_and_arrays_of_numpy_are_values():
+    np = pytest.importorskip("numpy")
+    for ours, plain in [
+        ({"a": np.int64(3)}, {"a": 3}),
+        ({"a.$lt": np.float32(0.5)}, {"a.$lt": 0.5}),
+        ({"a": [np.bool_(True), np.int8(1)]}, {"a": [True, 1]}),
+        ({"a": np.arange(3)}, {"a": [0, 1, 2]}),
+        ({"a.$in": np.arange(3)}, {"a.$in": [0, 1, 2]}),
+        ({"a.$nin": list(np.arange(3))}, {"a.$nin": [0, 1, 2]}),
+        ({"a.$near": [np.float32(0.5), np.int64(1)]}, {"a.$near": [0.5, 1]}),
+        ({"a.$exists": np.bool_(False)}, {"a.$exists": False}),
+    ]:
+        assert parse_mapping(ours) == parse_mapping(plain)
+    with pytest.raises(QuerySyntaxError, match="not a type of JSON"):
+        parse_mapping({"a": np.int64})
+
+
+def test_a_range_is_a_list_of_values():
+    assert parse_mapping({"a.$in": range(2)}) == parse_mapping({"a.$in": [0, 1]})
