@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from sigfs.version import __version__
 
 if TYPE_CHECKING:
-    from sigfs.api import Index, Job, Project, Workspace, get_job, get_project, init_project
+    from sigfs.api import Index, Job, Project, Workspace, diff_jobs, get_job, get_project, init_project
 
-__all__ = ["Index", "Job", "Project", "Workspace", "__version__", "get_job", "get_project", "init_project"]
+__all__ = ["Index", "Job", "Project", "Workspace", "__version__", "diff_jobs", "get_job", "get_project", "init_project"]
 
 _API = frozenset(__all__) - {"__version__"}
 

@@ -100,7 +100,8 @@ def check(project: Project) -> None:
     """See `Project.check`."""
     found = findings(project)
     if found:
-        raise _corrupted(project, found, "are not sound; `sigfs repair` mends what can be")
+        are = "is" if len(found) == 1 else "are"
+        raise _corrupted(project, found, f"{are} not sound; `sigfs repair` mends what can be")
 
 
 def repair(project: Project, dry_run: bool) -> list[Done]:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from sigfs.model.types import Json, StatePoint
 from sigfs.query.values import flatten
+
+if TYPE_CHECKING:
+    from sigfs.api.job import Job
+
+
+def diff_jobs(*jobs: Job) -> dict[str, dict[str, Json]]:
+    """What of the state point of each of *jobs*, by its id, is not in all of them.
+
+    Raises:
+        NoSuchJob, PendingJob: one of them is not there (any more), or cannot be read.
+    """
+    return differences({job.id: job.cached_statepoint for job in jobs})
 
 
 def differences(statepoints: Mapping[str, StatePoint | None]) -> dict[str, dict[str, Json]]:

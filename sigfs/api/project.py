@@ -16,7 +16,7 @@ from sigfs.api.document import Document
 from sigfs.api.job import Job
 from sigfs.api.legacy import LegacyProject, renamed
 from sigfs.api.workspace import Workspace
-from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject
+from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject, PendingJob
 from sigfs.model import files, mounted
 from sigfs.model.configuring import editing
 from sigfs.model.document import JsonFile
@@ -202,7 +202,11 @@ class Project(LegacyProject):
         Raises:
             InvalidStatePoint, PendingJob, OSError: see `Workspace.create`.
         """
-        return Job.of(self, self._workspace.create(statepoint))
+        try:
+            return Job.of(self, self._workspace.create(statepoint))
+        except PendingJob as error:
+            remedy = "Job.init(PATH, STATEPOINT, force=True) writes it anew, its path being in"
+            raise PendingJob(f"{error}; {remedy} {self._workspace.path}") from error
 
     def open_job(self, statepoint: StatePoint | None = None, id: str | None = None) -> Job:  # noqa: A002
         """The job with this state point, created if it is not there; or the one with this id, which may be abbreviated.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sigfs import Job, init_project
+from sigfs import Job, diff_jobs, init_project
 from tests.support.elsewhere import another_file_system
 
 signac = pytest.importorskip("signac")
@@ -80,3 +80,12 @@ def test_what_signac_makes_and_changes_is_seen(tmp_path: Path) -> None:
     moved = Job(again.path)
     assert moved.sp() == again.sp() == {"foo": 42, "bar": 2}
     assert json.loads(Path(moved.fn("signac_statepoint.json")).read_text()) == {"foo": 42, "bar": 2}
+
+
+def test_jobs_differ_as_signac_has_it(tmp_path: Path) -> None:
+    project = init_project(tmp_path)
+    statepoints = [{"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4, "d": 3}, "e": "x"}]
+    theirs = signac.get_project(str(tmp_path))
+    differ = diff_jobs(*map(project.open, statepoints))
+    assert differ == signac.diff_jobs(*map(theirs.open_job, statepoints))
+    assert list(differ.values()) == [{"b": {"c": 2}}, {"b": {"c": 4}, "e": "x"}]

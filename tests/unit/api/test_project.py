@@ -396,3 +396,12 @@ def test_an_id_that_is_no_text_is_a_type_error_that_says_so(project):
     for use in (lambda: project[5], lambda: project.open_job(id=5)):
         with pytest.raises(TypeError, match="an id is a str, not int"):
             use()
+
+
+def test_what_writes_a_broken_state_point_anew_is_said_and_does(project):
+    job = project.open({"foo": 42})
+    Path(job.fn(STATEPOINT_FILE)).write_text("")
+    with pytest.raises(PendingJob, match=r"not JSON.*Job\.init\(PATH, STATEPOINT, force=True\)"):
+        project.open({"foo": 42})
+    Job.init(job, {"foo": 42}, force=True)
+    assert project.open({"foo": 42}).sp == {"foo": 42}
