@@ -68,7 +68,7 @@ class InvalidDocument(SigfsError, ValueError):
 
 
 class JobChanged(SigfsError, RuntimeError):
-    """A job cannot be moved as something is being written into it; it stays where it is."""
+    """A job is being changed by somebody else at the same time; it stays where it is, with what they have written."""
 
 
 class DocumentChanged(SigfsError, RuntimeError):

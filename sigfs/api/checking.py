@@ -49,7 +49,8 @@ class Finding:
 
     Attributes:
         id: the name of its directory; of a job outside of the workspace its id.
-        what: "missing": no state point file; "unreadable": one that says none; "misnamed": that of another id;
+        what: "missing": no state point file; "unreadable": one that says none, or a directory outside of the
+            workspace that cannot be looked at; "misnamed": that of another id;
             "document": the document cannot be read.
         message: why, and after a repair, why it could not be mended.
     """
@@ -89,11 +90,16 @@ def findings(project: Project) -> list[Finding]:
     Complexity: reads every state point and document.
     """
     found = [finding for key in _keys(project) if (finding := _look(project, key)) is not None]
+    places = project.directories.places
+    closed = [
+        Finding(places.id_at(path), "unreadable", f"cannot be looked at: {why}")
+        for path, why in places.troubles.items()
+    ]
     if not found:
-        return []
+        return sorted(closed, key=lambda finding: finding.id)
     time.sleep(_SETTLE_S)
     again = (_look(project, project.index.key_of(finding.id) or JobId(finding.id)) for finding in found)
-    return sorted((finding for finding in again if finding is not None), key=lambda finding: finding.id)
+    return sorted([*closed, *(finding for finding in again if finding is not None)], key=lambda finding: finding.id)
 
 
 def check(project: Project) -> None:
@@ -147,7 +153,7 @@ def _look(project: Project, key: JobId) -> Finding | None:
     except NoSuchJob:
         return None
     except PendingJob as error:
-        reason = str(error).removeprefix(f"{key}: ")
+        reason = str(error).removeprefix(f"{os.path.basename(directories.path_of(key))}: ")
         there = os.path.lexists(os.path.join(directories.path_of(key), STATEPOINT_FILE))
         return Finding(job_id, "unreadable" if there else "missing", reason)
     if is_managed and record.statepoint is not None:

@@ -19,7 +19,7 @@ from sigfs.api.document import Document
 from sigfs.api.legacy import LegacyJob
 from sigfs.api.mapping import LiveMapping
 from sigfs.api.workspace import WorkspaceOfJob
-from sigfs.errors import NoSuchJob, PendingJob, SigfsError
+from sigfs.errors import JobChanged, NoSuchJob, PendingJob, SigfsError
 from sigfs.model import changing, files, locking, moving, trees
 from sigfs.model.document import JsonFile
 from sigfs.model.project import Path
@@ -371,6 +371,16 @@ class Job(LegacyJob):
                     raise KeyError(f"{key} has the value {statepoint[key]!r} already: use overwrite=True to change it")
         self._write_statepoint(new)
 
+    def replace_statepoint(self, before: StatePoint | None, after: StatePoint | None) -> None:
+        """Assign the state point *after*, if the job has the state point *before* at that moment.
+
+        Raises:
+            JobChanged: it has another one, of somebody else's; nothing is changed.
+            NoSuchJob, PendingJob, DestinationExists, InvalidStatePoint: as ``statepoint``. A managed job with another
+                state point has another id, so that there is no such job.
+        """
+        self._write_statepoint(None if after is None else validate(after), before)
+
     @property
     def document(self) -> Document:
         """The document, live: see `Document`. Assign a mapping to replace all that is in it.
@@ -438,7 +448,7 @@ class Job(LegacyJob):
             except OSError as error:
                 raise pending(JobId(self._place.path), error) from error
 
-    def _write_statepoint(self, statepoint: StatePoint | None) -> None:
+    def _write_statepoint(self, statepoint: StatePoint | None, before: object = _NONE) -> None:
         place = self._place
         with place.lock:
             try:
@@ -447,19 +457,21 @@ class Job(LegacyJob):
                     assert workspace is not None
                     place.path = os.path.join(os.path.dirname(place.path), workspace.migrate(job_id, statepoint))
                 else:
-                    self._write_file(statepoint)
+                    self._write_file(statepoint, before)
             except OSError as error:
                 if isinstance(error, SigfsError):
                     raise
                 message = f"{error.strerror}; the state point is as it was"
                 raise OSError(error.errno, message, self.fn(STATEPOINT_FILE)) from error
 
-    def _write_file(self, statepoint: StatePoint | None) -> None:
+    def _write_file(self, statepoint: StatePoint | None, before: object = _NONE) -> None:
         with self._opened() as fd, contextlib.ExitStack() as stack:
             mode = 0o666
             with contextlib.suppress(FileNotFoundError):
                 held = stack.enter_context(locking.locked(fd, STATEPOINT_FILE))
                 mode = stat.S_IMODE(os.fstat(held).st_mode)
+            if before is not _NONE and not _is_same(self._read_file(), before):
+                raise JobChanged(f"{self._place.path} has got another state point meanwhile; it is left as it is")
             files.write_atomic(fd, STATEPOINT_FILE, encode(statepoint), mode)
 
     # Its files
@@ -664,6 +676,11 @@ def _unpickled(cls: type[Job], path: str, root: str | None) -> Job:
         with contextlib.suppress(SigfsError):
             project = Project(root)
     return cls.at(project, path)
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two state points are the same, as JSON spells them; `_NONE` is none."""
+    return _NONE not in (one, other) and encode(one) == encode(other)  # type: ignore[arg-type]  # state points
 
 
 def _short(statepoint: object) -> str:

@@ -237,22 +237,17 @@ class Project(LegacyProject):
 
     def _outside(self, job_id: str) -> JobId:
         """The key of a job outside of the workspace, by its id, the last step of which may be abbreviated."""
-        key = self.index.key_of(job_id)
-        if key is not None and key in self.index:
-            return key
         places = self.directories.places
-        found = {places.id_of(each): each for each in places.listing().jobs} if places else {}
-        above, name = os.path.split(job_id)
-        ids = sorted(each for each in found if os.path.dirname(each) == above and each.startswith(job_id) and name)
-        if len(ids) > 1:
-            raise _ambiguous(job_id, ids)
-        if not ids:
+        found = places.named(job_id) if places else {}
+        if len(found) > 1:
+            raise _ambiguous(job_id, sorted(found))
+        if not found:
             where = ", ".join(place.path for place in self.indexed) or "a directory that add_index has been told of"
             raise NoSuchJob(
                 f"no job {job_id!r} outside of the workspace: its id would be its path relative to the workspace, as "
                 f"'../data/my_job', and it would be in {where}"
             )
-        return found[ids[0]]
+        return next(iter(found.values()))
 
     def get(self, job_id: str, default: Job | None = None) -> Job | None:
         """The job with an id, or *default* if there is none.

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
@@ -134,6 +134,15 @@ def unreadable_jobs(workspace: Workspace) -> str:
     )
 
 
+def unknown_jobs(troubles: Mapping[str, str]) -> str:
+    """Say which directories outside of the workspace could not be looked at (`Places.troubles`); empty if all could."""
+    if not troubles:
+        return ""
+    path = min(troubles)
+    more = f"; and so {len(troubles) - 1} more" if len(troubles) > 1 else ""
+    return f"{path}: {troubles[path]}; what jobs are there is not known{more}"
+
+
 def show_logs(level: str, without: Sequence[str] = ()) -> None:
     """Send log messages of this level and above to stderr, but those that contain one of the words *without*."""
     handler = logging.StreamHandler()
@@ -190,6 +199,8 @@ def ignoring_sigpipe() -> Iterator[None]:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; give the exit code."""
     code: object
+    if "_SIGFS_COMPLETE" in os.environ:
+        importlib.import_module("sigfs.cli.completion")  # which says how words are completed
     try:
         code = sigfs.main(arguments, prog_name="sigfs", standalone_mode=False)
         sys.stdout.flush()

@@ -13,9 +13,10 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem
 
+from sigfs.api.cursor import Jobs, records_of
 from sigfs.api.job import Job
 from sigfs.api.progress import progress_bar
-from sigfs.api.project import get_project
+from sigfs.api.project import Project, get_project
 from sigfs.cli.app import say
 from sigfs.cli.assignments import assignment_of, keys_of
 from sigfs.cli.choosing import (
@@ -40,7 +41,7 @@ from sigfs.errors import DestinationExists, InvalidStatePoint, JobNotEmpty, NoSu
 from sigfs.model.changing import is_metadata
 from sigfs.model.reading import DOCUMENT_FILE
 from sigfs.model.statepoint import encode, validate
-from sigfs.model.types import JobId, Json
+from sigfs.model.types import JobId, Json, StatePoint
 
 _SHOWN: Final = 5
 
@@ -79,7 +80,8 @@ def mv_command(
     """
     if bool(destination) == bool(other):
         raise click.UsageError("say where to: a path, or --to a project", context)
-    job = job_of(get_project(project_path), job_id)
+    project = get_project(project_path)
+    job = job_of(project, job_id)
     before = os.fspath(job)
     if other:
         workspace = get_project(other).workspace
@@ -101,6 +103,14 @@ def mv_command(
         print_json({"from": before, "path": path})
     else:
         click.echo(os.fsencode(path))
+    if not (other or dry_run) and not _is_known(project, path):
+        say(f"find does not find it there, as {os.path.dirname(path)} is not indexed; its path leads to it")
+
+
+def _is_known(project: Project, path: str) -> bool:
+    """Whether a job at *path* is one of the project's."""
+    job_id = os.path.relpath(path, project.workspace.path)
+    return "/" not in job_id or bool(project.directories.places.named(job_id))
 
 
 # migrate
@@ -124,6 +134,7 @@ class _Migration:
     job: Job
     job_id: str
     new_id: str
+    before: StatePoint | None
     statepoint: dict[str, Json]
 
 
@@ -160,7 +171,8 @@ def migrate_command(
     """Change the state points of jobs, and with them their ids.
 
     Prints the old and the new ids. If any two jobs would get the same state point, or one that a job has already,
-    nothing is changed. Each job is changed at once; if the command is interrupted, the same command does the rest.
+    nothing is changed. Each job is changed at once; if the command is interrupted, it prints the ids of those that are
+    done, and the same command does the rest.
     """
     plain = unmarked(words)
     at = next((number for number, word in enumerate(plain) if _is_change(word)), len(plain))
@@ -185,14 +197,17 @@ def migrate_command(
         return validate(statepoint)
 
     migrations = _planned(jobs, changed)
-    if not dry_run:
-        _migrate(migrations)
-    if as_json:
-        print_json([{"id": each.job_id, "new_id": each.new_id, "sp": each.statepoint} for each in migrations])
-    elif migrations:
-        print_rows([Column("id"), Column("new id")], [[each.job_id, each.new_id] for each in migrations])
+    done = list(migrations) if dry_run else []
+    try:
+        if not dry_run:
+            _migrate(migrations, done)
+    finally:
+        if as_json:
+            print_json([{"id": each.job_id, "new_id": each.new_id, "sp": each.statepoint} for each in done])
+        elif done:
+            print_rows([Column("id"), Column("new id")], [[each.job_id, each.new_id] for each in done])
     if not migrations:
-        say("nothing to change: the state points are so already")
+        say("nothing to change: the state points are so already" if jobs else "nothing to change: there are no jobs")
 
 
 def _is_change(word: str) -> bool:
@@ -254,15 +269,14 @@ def _planned(jobs: Sequence[Job], changed: Callable[[dict[str, Json]], dict[str,
     planned = []
     users: dict[str, list[str]] = {}
     with progress_bar("reading jobs") as progress:
-        for number, job in enumerate(jobs, start=1):
-            before = plain_statepoint(job)
+        for number, (job, before) in enumerate(_with_statepoints(jobs), start=1):
             try:
-                after = changed(copy.deepcopy(before or {}))
+                after = changed(copy.deepcopy(dict(before or {})))
             except InvalidStatePoint as error:
                 raise InvalidStatePoint(f"{job.id}: {error}; nothing has been changed") from None
             if before is None or encode(before) != encode(after):
                 new_id = job.workspace.statepoint_id(after) if job.is_managed and job.workspace else job.id
-                planned.append(_Migration(job, job.id, new_id, after))
+                planned.append(_Migration(job, job.id, new_id, before, after))
                 if job.is_managed:
                     users.setdefault(os.path.join(os.path.dirname(os.fspath(job)), new_id), []).append(job.id)
             progress(number, len(jobs))
@@ -278,18 +292,33 @@ def _planned(jobs: Sequence[Job], changed: Callable[[dict[str, Json]], dict[str,
     return planned
 
 
-def _migrate(migrations: Sequence[_Migration]) -> None:
-    done = 0
+def _with_statepoints(jobs: Sequence[Job]) -> Iterator[tuple[Job, StatePoint | None]]:
+    """The jobs with their state points; those that were found are not read again."""
+    if isinstance(jobs, Jobs):
+        source = jobs.source
+        for key, record in records_of(source, jobs.found(), documents=False):
+            yield source.job_at(key), record.statepoint
+    else:
+        for job in jobs:
+            yield job, plain_statepoint(job)
+
+
+def _migrate(migrations: Sequence[_Migration], done: list[_Migration]) -> None:
+    """Make all changes, in their order; *done* gets each that is made.
+
+    Raises:
+        JobChanged: somebody else has changed one of the jobs since they were read.
+    """
     try:
         with progress_bar("changing state points") as progress:
             for each in migrations:
                 with _about(each.job, "cannot be changed"):
-                    each.job.statepoint = each.statepoint
-                done += 1
-                progress(done, len(migrations))
+                    each.job.replace_statepoint(each.before, each.statepoint)
+                done.append(each)
+                progress(len(done), len(migrations))
     except BaseException:
         if len(migrations) > 1:
-            say(f"{done} of {len(migrations)} jobs have been changed; the same command goes on with the others")
+            say(f"{len(done)} of {len(migrations)} jobs have been changed; the same command goes on with the others")
         raise
 
 

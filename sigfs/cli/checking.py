@@ -123,4 +123,5 @@ def freeze_command(directory: str, dry_run: bool, as_json: bool, project_path: s
     if as_json:
         print_json({"from": before, "path": os.path.normpath(path), "jobs": jobs})
     else:
-        say(f"{jobs} jobs {'would be' if dry_run else 'are'} in {os.path.normpath(path)}")
+        be = "would be" if dry_run else "is" if jobs == 1 else "are"
+        say(f"{jobs} job{'' if jobs == 1 else 's'} {be} in {os.path.normpath(path)}")

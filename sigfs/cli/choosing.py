@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 
 from sigfs.api.job import Job
 from sigfs.api.project import Project, get_project
+from sigfs.cli.app import say, unknown_jobs
 from sigfs.cli.options import DirectoryName
 from sigfs.errors import NoSuchJob, SigfsError
 from sigfs.model.reading import STATEPOINT_FILE
@@ -124,7 +125,9 @@ def jobs_of(project: Project, words: Sequence[str], everything: bool = False) ->
     if everything:
         if words:
             raise click.UsageError("--all and a query, or an id, exclude each other", context)
-        return project.find()
+        found = project.find()
+        _say_troubles(project, found)
+        return found
     if not words:
         raise click.UsageError("say which jobs: an id, a query, or --all", context)
     if len(words) == 1 and _is_path(words[0]):
@@ -164,16 +167,23 @@ def _ids_or_query(project: Project, words: Sequence[str]) -> Sequence[Job]:
 
 
 def _selected(project: Project, query: Expr) -> Sequence[Job]:
-    if query == EVERYTHING:
-        raise click.UsageError(
-            "an empty query would be all jobs: if that is meant, say --all", click.get_current_context()
-        )
+    if query in (EVERYTHING, Exists(Field(Space.ID, ""))):
+        what = "an empty query" if query == EVERYTHING else "the query id"
+        raise click.UsageError(f"{what} would be all jobs: if that is meant, say --all", click.get_current_context())
     found = project.find(query)
+    _say_troubles(project, found)
     if found:
         return found
     unknown = [format_key(field) for field in fields(query) if field.space is not Space.ID and not _has(project, field)]
     why = f": no job has the key {', '.join(sorted(unknown))}" if unknown else ""
     raise NoSuchJob(f"no job of {project.root} is found by {format_text(query)!r}{why}")
+
+
+def _say_troubles(project: Project, found: Sequence[Job]) -> None:
+    """Say where there may be more jobs than were *found*."""
+    len(found)  # which is when they are looked for
+    if text := unknown_jobs(project.directories.places.troubles):
+        say(text)
 
 
 def _has(project: Project, field: Field) -> bool:

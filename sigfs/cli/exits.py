@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from typing import Final
 
@@ -69,6 +70,11 @@ def message_of(error: BaseException) -> str:
     >>> message_of(FileNotFoundError(2, "No such file or directory", "/x"))
     '/x: No such file or directory'
     """
+    if isinstance(error, FileNotFoundError) and not error.filename and not isinstance(error, SigfsError):
+        try:
+            os.getcwd()
+        except OSError:
+            return 'the working directory is not there any more: go to it anew, cd "$PWD", or to another one'
     if isinstance(error, OSError) and not isinstance(error, SigfsError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

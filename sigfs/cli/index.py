@@ -189,7 +189,7 @@ class Difference:
         noticed: a comparison of the files' stamps would tell.
     """
 
-    id: JobId
+    id: str
     what: str
     noticed: bool
 
@@ -224,7 +224,7 @@ def _differences(store: Store, directories: Directories, workers: Executor | Non
             what = "not in the index"
         else:
             what = ", ".join(name for name in theirs if ours[name] != theirs[name])
-        differences.append(Difference(job_id, what, job_id in noticed))
+        differences.append(Difference(directories.places.id_of(job_id), what, job_id in noticed))
     return differences, len(built)
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import click
 
 from sigfs.api.project import Project, get_project, init_project
-from sigfs.cli.app import say, unreadable_jobs
+from sigfs.cli.app import say, unknown_jobs, unreadable_jobs
 from sigfs.cli.assignments import statepoint_of
 from sigfs.cli.choosing import QueryCommand, QueryWord, project_option, query_of
 from sigfs.cli.options import DirectoryName
@@ -172,6 +172,8 @@ def _say_what_is_missing(project: Project, unknown: Sequence[Field], count: int)
     """
     if sum(1 for _ in project.workspace.ids()) != count and (unreadable := unreadable_jobs(project.workspace)):
         say(unreadable)
+    if text := unknown_jobs(project.directories.places.troubles):
+        say(text)
     for field in unknown if count else ():
         key, equals, value = field.key.partition("=")
         meant = f"; did you mean: {format_key(Field(field.space, key))} {value}?" if equals and key else ""

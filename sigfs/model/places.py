@@ -95,6 +95,7 @@ class Places:
     Attributes:
         workspace: absolute path of the workspace, which ids are relative to; None: they are absolute paths.
         places: what is indexed; to be replaced as a whole.
+        troubles: absolute paths that the latest ``listing`` could not look at, and why; jobs there are not known.
         into_projects: the jobs of other projects count as well, where jobs are looked for at any depth.
     """
 
@@ -105,6 +106,7 @@ class Places:
         self.into_projects = into_projects
         self.workspace = workspace
         self.places = tuple(places)
+        self.troubles: dict[str, str] = {}
         self._locations: dict[JobId, Location] = {}
 
     # What has been found so far
@@ -143,6 +145,26 @@ class Places:
         path = os.path.normpath(os.path.join(self.workspace or "/", job_id))
         key = self.key_at(path)
         return key if key in self._locations else None
+
+    def named(self, job_id: str) -> dict[str, JobId]:
+        """The jobs there that *job_id* names, a whole id or one with its last step abbreviated: their ids and keys.
+
+        Complexity: a look at the job, if the id is whole and one directory is indexed, not at any depth; else that of
+        ``listing``.
+        """
+        path = os.path.normpath(os.path.join(self.workspace or "/", job_id))
+        above, name = os.path.split(path)
+        key, found = self.key_at(path), Listing()
+        if self.places == (Place(above),):
+            self.look(self.places[0], [name], found, set())
+        if key not in found.jobs:
+            found = self.listing()
+        if key in found.jobs:
+            return {self.id_of(key): key}
+        if job_id.endswith("/"):
+            return {}
+        ids = {self.id_of(each): each for each in found.jobs if self._locations[each].path.startswith(path)}
+        return {text: each for text, each in ids.items() if os.path.dirname(self._locations[each].path) == above}
 
     def read(self, key: JobId, documents: bool = False) -> Record:
         """What the job's directory says now, as `Workspace.read`.
@@ -218,6 +240,7 @@ class Places:
         taken: set[str] = set()
         for place in self.places:
             self.look(place, [""], found, taken)
+        self.troubles = found.unreadable | dict.fromkeys(found.missing, "No such file or directory")
         return found
 
     def look(self, place: Place, names: Iterable[str], found: Listing, taken: set[str]) -> None:

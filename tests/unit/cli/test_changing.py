@@ -7,10 +7,13 @@ import os
 import pty
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sigfs.api.job import Job
 from sigfs.api.project import Project, init_project
+from sigfs.cli import changing
 from sigfs.model.statepoint import statepoint_id
 from sigfs.model.types import Json
 from tests.support.commands import Run, completed, real_command
@@ -31,6 +34,11 @@ def statepoints(project: Project) -> list[Json]:
     )
 
 
+def statepoints_below(project: Project) -> list[dict[str, Json]]:
+    paths = Path(project.workspace.path).glob("*/signac_statepoint.json")
+    return [json.loads(path.read_text()) for path in paths]
+
+
 def the(project: Project, query: str) -> str:
     (job,) = Project(project.root).find(query)
     return job.id
@@ -44,11 +52,20 @@ def test_a_job_moves_to_a_path_into_a_directory_and_home_again(run: Run, project
     (tmp_path / "data").mkdir()
     assert run("mv", job_id[:8], "data/mine", "--dry-run")[1] == f"{tmp_path}/data/mine\n"
     assert os.listdir(tmp_path / "data") == []
-    assert run("mv", job_id[:8], "data/mine") == (0, f"{tmp_path}/data/mine\n", "")
+    assert run("mv", job_id[:8], "data/mine")[:2] == (0, f"{tmp_path}/data/mine\n")
     assert run("mv", "./data/mine", f"workspace/{job_id}")[0] == 0
     moved = json.loads(run("mv", job_id, "data", "--json")[1])
     assert moved == {"from": f"{project.workspace.path}/{job_id}", "path": f"{tmp_path}/data/{job_id}"}
     assert run("sp", f"./data/{job_id}", "n")[1] == "0\n"
+
+
+def test_that_a_job_moves_to_where_it_is_not_found_is_said(run: Run, project: Project, tmp_path: Path) -> None:
+    job_id = the(project, "n 0")
+    code, _, err = run("mv", job_id, "data/mine")
+    assert (code, f"{tmp_path}/data is not indexed" in err) == (0, True)
+    project.add_index("data")
+    assert run("mv", "./data/mine", "data/yours") == (0, f"{tmp_path}/data/yours\n", "")
+    assert run("mv", "../data/yours", f"workspace/{job_id}")[2] == ""
 
 
 def test_a_job_moves_to_another_project(run: Run, project: Project, tmp_path: Path) -> None:
@@ -146,12 +163,46 @@ def test_the_rest_of_an_interrupted_migration_is_done_by_the_same_command(
         return migrate(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(project.workspace), "migrate", interrupted)
-    code, out, err = run("migrate", "--all", "new=1")
-    assert (code, out) == (130, "")
+    ids = sorted(job.id for job in project)
+    code, out, err = run("migrate", "--all", "new=1", "--json")
+    assert code == 130
+    done = json.loads(out)
+    assert [each["id"] for each in done] == ids[:2]
+    assert {job.id for job in Project(project.root).find("new 1")} == {each["new_id"] for each in done}
     assert "2 of 4" in err
     assert len(statepoints(project)) == 4
     assert run("migrate", "--all", "new=1")[0] == 0
     assert [each["new"] for each in statepoints(project)] == [1] * 4  # type: ignore[index, call-overload]
+
+
+def test_a_migration_does_not_undo_what_others_change_meanwhile(
+    run: Run, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("freeze", "data")[0] == 0
+    first, *others = Project(project.root).find()
+    migrate = changing._migrate
+
+    def late(*arguments: Any) -> None:
+        others[0].sp.of_others = True
+        migrate(*arguments)
+
+    monkeypatch.setattr(changing, "_migrate", late)
+    code, out, err = run("migrate", "--all", "new=1")
+    assert (code, [line.split("\t")[0] for line in out.splitlines()]) == (1, ["id", first.id])
+    assert os.fspath(others[0]) in err
+    assert others[0].sp.of_others
+    assert "new" not in others[0].sp
+    assert run("migrate", "--all", "new=1")[0] == 0
+    assert (others[0].sp.of_others, others[0].sp.new) == (True, 1)
+
+
+def test_jobs_that_a_query_finds_are_not_read_again_to_plan_their_migration(
+    run: Run, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Job, "statepoint", property(None))
+    monkeypatch.setattr(Job, "_read_statepoint", None)
+    assert len(json.loads(run("migrate", "--all", "new=1", "--json")[1])) == 4
+    assert {each["new"] for each in statepoints_below(project)} == {1}
 
 
 def test_words_of_a_migration_complete(run: Run, project: Project) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from pathlib import Path
+
+import pytest
 
 from sigfs import errors
 from sigfs.cli.exits import TABLE, Exit, exit_code, message_of
@@ -31,6 +34,15 @@ def test_what_is_unknown_is_internal() -> None:
 def test_messages_name_the_file() -> None:
     assert message_of(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
     assert message_of(errors.MountPointError("is full")) == "is full"
+
+
+def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    os.rmdir(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError) as caught:
+        os.path.abspath(".")
+    assert message_of(caught.value).startswith("the working directory is not there any more: ")
 
 
 def test_every_code_is_documented() -> None:

@@ -26,3 +26,33 @@ def test_jobs_of_indexed_directories_are_found_by_what_they_are_called(tmp_path,
     assert json.loads(capfd.readouterr().out) == [{"id": "../data/mine", "path": project.fn("data/mine")}]
     assert run(["find", "-p", str(tmp_path), "--path"]) == 0
     assert len(capfd.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["find"], ["find", "n", "1"], ["rm", "--all", "--dry-run"], ["open", "n", "1", "--dry-run"], ["check"]]
+)
+def test_jobs_that_may_be_where_nobody_can_look_are_not_passed_over_in_silence(tmp_path, capfd, words):
+    project = sigfs.init_project(tmp_path)
+    project.open({"n": 1})
+    Path(project.fn("data")).mkdir()
+    project.add_index("data")
+    assert run([*words, "-p", str(tmp_path)]) == 0
+    assert project.fn("data") not in capfd.readouterr().err
+    Path(project.fn("data")).rmdir()
+    code = run([*words, "-p", str(tmp_path)])
+    out, err = capfd.readouterr()
+    if words == ["check"]:
+        assert (code, "../data\tunreadable" in out) == (1, True)
+    else:
+        assert (code, f"{project.fn('data')}: No such file or directory" in err) == (0, True)
+
+
+def test_a_job_outside_is_found_by_id_without_reading_the_others(tmp_path, monkeypatch):
+    project = sigfs.init_project(tmp_path)
+    for name in ("one", "two"):
+        sigfs.Job.init(project.fn(f"data/{name}"), {"name": name})
+    project.add_index("data")
+    monkeypatch.setattr("sigfs.api.index.Index.current", None)
+    assert project["../data/one"].sp.name == "one"
+    monkeypatch.setattr("sigfs.model.places.Places.listing", None)
+    assert project["../data/two"].sp.name == "two"

@@ -50,6 +50,22 @@ def test_a_job_is_a_directory_with_a_state_point_file(root):
     assert found.read(key).statepoint == {"a": 1}
 
 
+@pytest.mark.parametrize("entries", [["data"], ["data/**"], ["data", "other"]])
+def test_an_id_names_a_job_whole_or_with_its_last_step_abbreviated(root, entries):
+    for name in ("one", "only", "o"):
+        add(root / "data" / name, {"name": name})
+    add(root / "data" / "foreign" / "one", {"a": 1})
+    add(root / "data" / ".one", {"a": 1})
+    found = places(root, *entries)
+    assert found.named("../data/one") == {"../data/one": found.key_at(str(root / "data" / "one"))}
+    assert list(found.named("../data/./o")) == ["../data/o"]
+    assert sorted(found.named("../data/on")) == ["../data/one", "../data/only"]
+    assert list(found.named("../data/onl")) == ["../data/only"]
+    assert list(found.named("../data/foreign/on")) == (["../data/foreign/one"] if "**" in entries[0] else [])
+    for nothing in ("../data/", "../data/x", "../data/.one", "../dat", "data/one", "../data/foreign"):
+        assert found.named(nothing) == {}
+
+
 def test_only_a_recursive_place_has_jobs_at_any_depth(root):
     add(root / "data" / "a" / "b" / "c", {"a": 1})
     add(root / "data" / "top", {"a": 2})
