@@ -160,6 +160,8 @@ def _found(project: Project, query: Expr, keys: Sequence[Field], documents: bool
     with project.index.current(documents).reading() as table:
         unknown = [field for field in keys if not table.select(Exists(field))]
         found = [table.record(key) for key in table.ids(table.select(query))]
+        if places:
+            found.sort(key=lambda record: places.id_of(record.id))
         managed = sum(not places.owns(key) for key in table) if places else len(table)
     return found, unknown, managed
 

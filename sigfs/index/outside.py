@@ -74,6 +74,9 @@ def revalidate_places(
             changes.append(Change(key, None))
         elif not found.may_have(location):
             pending.append(key)
+    unreadable = [location.path for key in pending if (location := places.location(key)) is not None]
+    if unreadable:
+        places.troubles = dict.fromkeys(unreadable, "its state point cannot be read") | places.troubles
     told = {change.id for change in changes}
     told.update(pending)
     changes += [Change(key, None) for key in suspects if key in stamps and key not in told]  # gone since the listing

@@ -95,7 +95,8 @@ class Places:
     Attributes:
         workspace: absolute path of the workspace, which ids are relative to; None: they are absolute paths.
         places: what is indexed; to be replaced as a whole.
-        troubles: absolute paths that the latest ``listing`` could not look at, and why; jobs there are not known.
+        troubles: absolute paths that the latest ``listing`` could not look at, or whoever read the jobs that it found,
+            and why; jobs there are not known.
         into_projects: the jobs of other projects count as well, where jobs are looked for at any depth.
     """
 

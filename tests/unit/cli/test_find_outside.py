@@ -56,3 +56,26 @@ def test_a_job_outside_is_found_by_id_without_reading_the_others(tmp_path, monke
     assert project["../data/one"].sp.name == "one"
     monkeypatch.setattr("sigfs.model.places.Places.listing", None)
     assert project["../data/two"].sp.name == "two"
+
+
+def test_ids_of_jobs_outside_are_sorted_as_they_are_printed(tmp_path, capfd):
+    project = sigfs.init_project(tmp_path)
+    ids = [f"../data/{n}" for n in range(9)]
+    for job_id in ids:
+        sigfs.Job.init(project.fn(job_id.removeprefix("../")), {"id": job_id})
+    project.add_index("data")
+    assert run(["find", "-p", str(tmp_path)]) == 0
+    assert capfd.readouterr() == ("\n".join(ids) + "\n", "")
+
+
+def test_a_job_outside_whose_state_point_cannot_be_read_is_named(tmp_path, capfd):
+    project = sigfs.init_project(tmp_path)
+    for n in range(2):
+        sigfs.Job.init(project.fn(f"data/{n}"), {"n": n})
+    Path(project.fn("data/1/signac_statepoint.json")).write_text("{")
+    project.add_index("data")
+    assert run(["find", "-p", str(tmp_path)]) == 0
+    out, err = capfd.readouterr()
+    assert (out, project.fn("data/1: its state point cannot be read") in err) == ("../data/0\n", True)
+    assert run(["check", "-p", str(tmp_path)]) == 1
+    assert len(capfd.readouterr().out.splitlines()) == 2
