@@ -33,8 +33,11 @@ class Source(Protocol):
     def job_at(self, key: JobId) -> Job:
         """The job that the index knows as *key*; the disk is not looked at."""
 
-    def describe(self, key: JobId) -> tuple[str, str]:
-        """The id of that job, and its absolute path."""
+    def jobs_at(self, keys: Sequence[JobId]) -> Iterator[Job]:
+        """Many jobs, as `job_at`."""
+
+    def describe(self, keys: Sequence[JobId]) -> Iterable[tuple[str, str]]:
+        """The ids of those jobs, and their absolute paths."""
 
     def key_of(self, job: object) -> JobId | None:
         """As what the index knows a `Job`, or the job with an id; None if neither is in it by what it is called."""
@@ -112,7 +115,7 @@ class Jobs(Sequence["Job"]):
         return len(self.found())
 
     def __iter__(self) -> Iterator[Job]:
-        return map(self._source.job_at, self.found())
+        return self._source.jobs_at(self.found())
 
     @overload
     def __getitem__(self, index: int) -> Job: ...
@@ -176,11 +179,18 @@ class Jobs(Sequence["Job"]):
 
         Paths are absolute. It is read from the index. Jobs that are gone by now are left out.
         """
-        found = records_of(self._source, self.found(), documents)
-        for key, record in found:
-            job_id, path = self._source.describe(key)
-            entry = {"id": job_id, "path": path, "sp": record.statepoint}
-            yield {**entry, "doc": record.document} if documents else entry
+        keys = self.found()
+        with self._source.current(documents).reading() as table:
+            found = table.numbers_of(keys)
+            numbers = [number for _, number in found]
+            statepoints = table.statepoints_of(numbers)
+            read = table.documents_of(numbers) if documents else None
+        described = self._source.describe([key for key, _ in found])
+        entries = (
+            {"id": job_id, "path": path, "sp": statepoint}
+            for (job_id, path), statepoint in zip(described, statepoints, strict=True)
+        )
+        return entries if read is None else ({**entry, "doc": doc} for entry, doc in zip(entries, read, strict=True))
 
     def detect_schema(self, exclude_const: bool = False) -> Schema:
         """Say which keys the state points have, and which values."""

@@ -51,7 +51,7 @@ def dataframe(
                 column[row] = value
     data = {name: pd.Series(column, dtype=_kind(column)) for name, column in columns.items()}
     frame = pd.DataFrame(data, columns=list(columns))
-    frame.index = pd.Index([source.describe(key)[0] for key, _ in found])
+    frame.index = pd.Index([job_id for job_id, _ in source.describe([key for key, _ in found])])
     return frame.infer_objects()
 
 
@@ -78,9 +78,10 @@ def _items(mapping: Mapping[str, Json] | None, flat: bool) -> Iterable[tuple[str
 
 def table_html(source: Source, keys: Sequence[JobId], title: str) -> str:
     """A table of the first jobs with the keys of their state points."""
+    found = records_of(source, keys[:_SHOWN_JOBS], False)
+    described = source.describe([key for key, _ in found])
     rows = [
-        (source.describe(key)[0], dict(flatten(record.statepoint)))
-        for key, record in records_of(source, keys[:_SHOWN_JOBS], False)
+        (job_id, dict(flatten(record.statepoint))) for (job_id, _), (_, record) in zip(described, found, strict=True)
     ]
     columns = list(dict.fromkeys(key for _, cells in rows for key in cells))
     lines = [f"<strong>{html.escape(title)}</strong>", f"<p>{len(keys)} job{'' if len(keys) == 1 else 's'}</p>"]

@@ -24,7 +24,9 @@ def grouped(
 ) -> Iterator[tuple[object, Jobs]]:
     """See `Jobs.groupby`."""
     if key is None:
-        pairs: Iterable[tuple[object, JobId]] = ((jobs.source.describe(job)[0], job) for job in jobs.found())
+        pairs: Iterable[tuple[object, JobId]] = zip(
+            (job_id for job_id, _ in jobs.source.describe(jobs.found())), jobs.found(), strict=True
+        )
     elif isinstance(key, str):
         pairs = ((values[0], job) for values, job in _values(jobs, [_field(key)], default))
     elif callable(key):
@@ -63,9 +65,9 @@ def _values(jobs: Jobs, fields: list[Field], default: object) -> Iterator[tuple[
 
 
 def _computed(jobs: Jobs, function: Callable[[Job], object]) -> Iterator[tuple[object, JobId]]:
-    for key in jobs.found():
+    for key, job in zip(jobs.found(), jobs, strict=True):
         try:
-            value = function(jobs.source.job_at(key))
+            value = function(job)
         except (NoSuchJob, PendingJob):
             continue  # removed by somebody since
         yield value, key

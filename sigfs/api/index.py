@@ -7,11 +7,12 @@ disk by the same rules. Owned here: how its jobs are named and asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from sigfs.api.cursor import Filter, Jobs, query_of
 from sigfs.api.job import Job
+from sigfs.api.recalling import Recollection
 from sigfs.api.refreshing import Current, Directories
 from sigfs.api.workspace import Workspace
 from sigfs.errors import NoSuchJob, NoSuchProject
@@ -25,6 +26,9 @@ from sigfs.model.types import JobId
 if TYPE_CHECKING:
     from sigfs.api.project import Project
     from sigfs.index import Index as Searchable
+
+_TOGETHER: Final = 256
+"""Jobs whose state points are taken out of the index at once, when somebody looks at one after the other."""
 
 
 class Index(Mapping[str, Job]):
@@ -164,15 +168,29 @@ class Index(Mapping[str, Job]):
         return self._current.index(documents)
 
     def job_at(self, key: JobId) -> Job:
-        location = self.directories.places.location(key)
-        if location is not None:
-            return Job.at(self._attaching(location), location.path)
-        if self._managing is not None:
-            return Job.of(self._managing, key)
-        return Job.at(None, self.directories.path_of(key))
+        (job,) = self.jobs_at([key])
+        return job
 
-    def describe(self, key: JobId) -> tuple[str, str]:
-        return self._id_of(key), self.directories.path_of(key)
+    def jobs_at(self, keys: Sequence[JobId]) -> Iterator[Job]:
+        workspace, places = self.directories
+        for first in range(0, len(keys), _TOGETHER):
+            some = keys[first : first + _TOGETHER]
+            recollection = Recollection(self._current, some)
+            for key in some:
+                location = places.location(key) if places else None
+                if location is not None:
+                    yield Job.at(self._attaching(location), location.path)
+                elif workspace is None:
+                    raise NoSuchJob(f"no job {key}")
+                else:
+                    yield Job.managed(workspace, self._managing, key, recollection)
+
+    def describe(self, keys: Sequence[JobId]) -> Iterable[tuple[str, str]]:
+        workspace, places = self.directories
+        if workspace is not None and not places:
+            above = os.path.join(workspace.path, "")
+            return [(key, above + key) for key in keys]
+        return ((self._id_of(key), self.directories.path_of(key)) for key in keys)
 
     def key_of(self, job: object) -> JobId | None:
         workspace, places = self.directories

@@ -1,7 +1,8 @@
 """Jobs, as Python programs meet them.
 
 Owned here: what a job is called, and what becomes of it when it gets another path, id or state point. Everything is on
-the disk: a handle holds the job's path and nothing that can grow old.
+the disk: a handle holds the job's path and nothing that can grow old. The state point of a managed job is such a thing,
+as the id is made of it (I1).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 from sigfs.api import locating
 from sigfs.api.document import Document
 from sigfs.api.legacy import LegacyJob
-from sigfs.api.mapping import LiveMapping
+from sigfs.api.mapping import LiveMapping, plain_copy
 from sigfs.api.workspace import WorkspaceOfJob
 from sigfs.errors import JobChanged, NoSuchJob, PendingJob, SigfsError
 from sigfs.model import changing, files, locking, moving, trees
@@ -30,6 +31,7 @@ from sigfs.model.types import JobId, Json, StatePoint
 if TYPE_CHECKING:
     from sigfs.api.data import Data
     from sigfs.api.project import Project
+    from sigfs.api.recalling import Recollection
     from sigfs.api.workspace import Workspace
 
 _NONE: Final = object()
@@ -50,15 +52,31 @@ class _Place:
         context: the workspace and the project it belongs to, either may be None; None itself if nobody has asked yet.
         lock: held while the path changes.
         known: the state point that the job had when it was removed, or `_NONE`.
+        key: the id of a job that is managed to all appearances of *path* and *context*; else None.
+        recollection: what the index says of a managed job, if the handle came out of one.
+        seen: of a managed job that was found whole: its path, the stamp of its state point file, its state point.
     """
 
-    __slots__ = ("context", "known", "lock", "path")
+    __slots__ = ("context", "key", "known", "lock", "path", "recollection", "seen")
 
-    def __init__(self, path: str, context: tuple[Workspace | None, Project | None] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        context: tuple[Workspace | None, Project | None] | None = None,
+        key: JobId | None = None,
+        recollection: Recollection | None = None,
+    ) -> None:
         self.path = path
         self.context = context
         self.lock = threading.RLock()
         self.known: object = _NONE
+        self.key = key
+        self.recollection = recollection
+        self.seen: tuple[str, int, StatePoint | None] | None = None
+
+    def go(self, path: str, key: JobId | None) -> None:
+        """Be elsewhere, where nothing is known of the job."""
+        self.path, self.key, self.recollection = path, key, None
 
 
 class _Init:
@@ -76,7 +94,7 @@ class Job(LegacyJob):
     """A directory with a state point: the handle of a job.
 
     It follows the job where this handle moves it, and no other handle but its shallow copies. Handles of the same
-    directory are equal. Every property looks at the disk; any thread may use a handle.
+    directory are equal. Every property but ``cached_statepoint`` looks at the disk; any thread may use a handle.
 
     A job belongs to the project that is found upward from its directory (not counting that itself), or that it was
     opened through: it is *attached*, and *managed* if it is in the project's workspace, by the id of its state point.
@@ -128,7 +146,29 @@ class Job(LegacyJob):
     @classmethod
     def of(cls, project: Project, job_id: JobId) -> Self:
         """A managed job of *project*. The disk is not looked at."""
-        return cls.at(project, os.path.join(project.workspace.path, job_id))
+        return cls.managed(project.workspace, project, job_id)
+
+    @classmethod
+    def managed(
+        cls,
+        workspace: Workspace,
+        project: Project | None,
+        job_id: JobId,
+        recollection: Recollection | None = None,
+    ) -> Self:
+        """A job of *workspace*, and of *project*, whose workspace that is; None: of the one that is found upward.
+
+        The disk is not looked at.
+
+        Args:
+            recollection: what is known of it.
+        """
+        self = cls.__new__(cls)
+        context = None if project is None else (workspace, project)
+        key = None if project is None else job_id
+        self._place = _Place(f"{workspace.path}/{job_id}", context, key, recollection)
+        self._left = []
+        return self
 
     @classmethod
     def _init_at(cls, path: Path, statepoint: Mapping[str, object] | None = None, force: bool = False) -> Self:
@@ -260,6 +300,9 @@ class Job(LegacyJob):
         Raises:
             ValueError: 32 digits that are not its state point's id; a relative path without a project.
         """
+        key = self._place.key
+        if key is not None:
+            return key
         if self.is_managed:
             return os.path.basename(self._place.path)
         workspace = self.workspace
@@ -287,8 +330,10 @@ class Job(LegacyJob):
     @property
     def is_managed(self) -> bool:
         """Whether the job's directory is in the workspace, and named like a job there."""
+        if self._place.key is not None:
+            return True
         above, name = os.path.split(self._place.path)
-        workspace = self.workspace if is_job_id(name) else None
+        workspace = self._context()[0] if is_job_id(name) else None
         return workspace is not None and workspace.is_at(above)
 
     def _context(self) -> tuple[Workspace | None, Project | None]:
@@ -315,7 +360,7 @@ class Job(LegacyJob):
                 locating.require_name(new, workspace.statepoint_id(statepoint))  # type: ignore[arg-type]  # not _NONE
             inside = locating.working_directory_in(old)
             moving.move(old, new)
-            place.path = new
+            place.go(new, None)
             place.context = None
             if inside is not None:
                 with contextlib.suppress(OSError):
@@ -415,24 +460,53 @@ class Job(LegacyJob):
 
     @property
     def cached_statepoint(self) -> StatePoint | None:
-        """The state point as plain data, read once: quicker where many jobs are read. As signac 2 names it."""
-        return self._read_statepoint()
+        """The state point as plain data: quicker where many jobs are read. As signac 2 names it.
+
+        Of a managed job that a question gave, it is what the index has, and the disk is not looked at: it cannot be
+        another one, but the job may be gone.
+
+        Raises:
+            NoSuchJob, PendingJob: as ``statepoint``, if it has to be read.
+        """
+        place = self._place
+        key, recollection = place.key, place.recollection
+        if key is not None and recollection is not None and place.seen is None:
+            found = recollection.take(key)
+            if found is not None:
+                return found[1]
+        statepoint = self._read_statepoint()
+        return None if statepoint is None else {key: plain_copy(value) for key, value in statepoint.items()}
 
     def _read_statepoint(self) -> StatePoint | None:
-        """The state point; a migration that has been left half done is completed.
+        """The state point, not to be changed; a migration that has been left half done is completed.
+
+        What was read of a managed job and is that of its id can be no other later (I1): as long as the file is the same
+        it is not read again.
 
         Raises:
             NoSuchJob, PendingJob: see ``statepoint``.
         """
+        place = self._place
+        path, seen = place.path, place.seen
+        if seen is None and place.key is not None and place.recollection is not None:
+            recalled = place.recollection.take(place.key)
+            if recalled is not None:
+                seen = place.seen = (path, *recalled)
+        if seen is not None and seen[0] == path and files.is_as_before(f"{path}/{STATEPOINT_FILE}", seen[1]):
+            return seen[2]
         if not self.is_managed:
             found = self._read_file()
             return None if found is _NONE else found  # type: ignore[return-value]  # what _read_file gives
-        workspace, job_id = self.workspace, JobId(os.path.basename(self._place.path))
+        workspace, job_id = self._context()[0], JobId(os.path.basename(path))
         assert workspace is not None
         try:
-            statepoint = workspace.read(job_id).statepoint
-            if statepoint_id(statepoint, workspace.id_function) == job_id or not workspace.finish(job_id):
-                return statepoint
+            record = workspace.read(job_id)
+            if statepoint_id(record.statepoint, workspace.id_function) == job_id:
+                if record.stamp is not None:
+                    place.seen = (path, record.stamp.statepoint, record.statepoint)
+                return record.statepoint
+            if not workspace.finish(job_id):
+                return record.statepoint
         except PendingJob:
             if not workspace.finish(job_id):
                 raise
@@ -455,7 +529,9 @@ class Job(LegacyJob):
                 if self.is_managed:
                     workspace, job_id = self.workspace, JobId(os.path.basename(place.path))
                     assert workspace is not None
-                    place.path = os.path.join(os.path.dirname(place.path), workspace.migrate(job_id, statepoint))
+                    new = workspace.migrate(job_id, statepoint)
+                    if new != job_id:
+                        place.go(os.path.join(os.path.dirname(place.path), new), place.key and new)
                 else:
                     self._write_file(statepoint, before)
             except OSError as error:

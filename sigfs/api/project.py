@@ -270,7 +270,7 @@ class Project(LegacyProject):
             AmbiguousId: several do; the message names some of them.
         Complexity: one look for a whole id, one listing of the workspace for an abbreviated one.
         """
-        return self.index.describe(self._outside(prefix))[0] if "/" in prefix else self._managed(prefix)
+        return self.directories.places.id_of(self._outside(prefix)) if "/" in prefix else self._managed(prefix)
 
     def _managed(self, prefix: str) -> JobId:
         if is_job_id(prefix):

@@ -221,7 +221,8 @@ class Current:
         self._index: Index | None = None
         self._listed = UNKNOWN  # stamp of the workspace whose directories are those in the index and the pending
         self._pending: Sequence[JobId] = ()
-        self._misnamed: set[JobId] = set()
+        self._misnamed: set[JobId] = set()  # but for those that were kept so
+        self._is_from_store = False  # then nobody has compared the ids with the state points in it
 
     def __getstate__(self) -> tuple[str, Directories, bool]:
         return self.root, self.directories, self.auto_cache
@@ -265,6 +266,32 @@ class Current:
                 self._save()
             return self._index
 
+    def proved(self, ids: Sequence[JobId]) -> dict[JobId, tuple[int, StatePoint | None]]:
+        """The stamps of the state point files of managed jobs, and their state points, of the caller's own: as they
+        were when the index was asked last, the disk is not looked at. Only those that the ids prove to be so (I1).
+
+        Complexity: 1 µs a job, 4 µs if the index was kept on disk.
+        """
+        with self._lock:
+            index, workspace = self._index, self.directories.workspace
+            if index is None or workspace is None or self._pid != os.getpid():
+                return {}
+            with index.reading() as table:
+                found = table.numbers_of(ids)
+                numbers = [number for _, number in found]
+                stamps = [table.stamps[0][number] for number in numbers]
+                statepoints = table.statepoints_of(numbers)
+            proved = {
+                job_id: (stamp, statepoint)
+                for (job_id, _), stamp, statepoint in zip(found, stamps, statepoints, strict=True)
+            }
+            if self._is_from_store:
+                function = workspace.id_function
+                return {key: each for key, each in proved.items() if _is_own(key, each[1], function)}
+            for job_id in self._misnamed:
+                proved.pop(job_id, None)
+            return proved
+
     def save(self) -> str:
         """Keep the index on disk, for other processes and mounts; what has been read of documents as well.
 
@@ -297,13 +324,14 @@ class Current:
             self._build(documents, stamp)
             differs = True
         else:
-            self._index = kept
+            self._index, self._is_from_store = kept, True
             differs = self._compare_all(documents or kept.documents, stamp)
         if differs and self.auto_cache:
             self._save()
 
     def _build(self, documents: bool, stamp: int) -> None:
         self._misnamed.clear()
+        self._is_from_store = False
         self._index, pending = build(self.directories, documents, look=self._check_batch)
         self._listed_at(stamp, pending)
 

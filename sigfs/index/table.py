@@ -111,7 +111,7 @@ class Table:
     def numbers_of(self, job_ids: Sequence[JobId]) -> list[tuple[JobId, int]]:
         """Give those of many jobs that are here, in their order, with their numbers. 0.2 µs a job if they are most."""
         if len(job_ids) * _SELECTIVE < len(self):
-            numbers: Iterable[int | None] = map(self.numbers.number, job_ids)
+            numbers: Iterable[int | None] = self.numbers.among(job_ids)
         else:
             numbers = map(dict(zip(self.ids(self.jobs), self.numbers.in_order(), strict=True)).get, job_ids)
         return [(job_id, number) for job_id, number in zip(job_ids, numbers, strict=True) if number is not None]
@@ -135,6 +135,14 @@ class Table:
             self.documents.rebuild(self.document_shapes[number], number),
             self.stamp_of(number),
         )
+
+    def statepoints_of(self, numbers: Sequence[int]) -> list[StatePoint | None]:
+        """Give the state points of the jobs with these numbers, of the caller's own. About 0.1 µs a key."""
+        return self.statepoints.rebuild_many([self.statepoint_shapes[number] for number in numbers], numbers)
+
+    def documents_of(self, numbers: Sequence[int]) -> list[StatePoint | None]:
+        """Give the documents of the jobs with these numbers, of the caller's own. About 0.1 µs a key."""
+        return self.documents.rebuild_many([self.document_shapes[number] for number in numbers], numbers)
 
     def records(self) -> Iterator[Record]:
         """Give what all jobs say, by ascending id."""

@@ -168,11 +168,28 @@ def stamp_of(status: os.stat_result, now_s: float | None = None) -> int:
     Args:
         now_s: the time, if it is at hand; any moment not after that of *status*.
     """
-    ctime_s, ctime_ns = divmod(status.st_ctime_ns, 10**9)
-    if ctime_s >= _settled_before_s(now_s):
+    if status.st_ctime_ns // 10**9 >= _settled_before_s(now_s):
         return UNKNOWN
+    return _stamp(status)
+
+
+def _stamp(status: os.stat_result) -> int:
+    ctime_s, ctime_ns = divmod(status.st_ctime_ns, 10**9)
     mtime_s, mtime_ns = divmod(status.st_mtime_ns, 10**9)
     return xxh3_64_intdigest(_STATX_ALIKE(status.st_ino, status.st_size, ctime_s, ctime_ns, mtime_s, mtime_ns)) | 2
+
+
+def is_as_before(path: str, stamp: int) -> bool:
+    """Whether the file at *path* is the one that *stamp* is of, and was not touched since.
+
+    Complexity: one system call.
+    """
+    if stamp == UNKNOWN:
+        return False
+    try:
+        return _stamp(os.lstat(path)) == stamp
+    except OSError:
+        return False
 
 
 def _settled_before_s(now_s: float | None = None) -> int:
