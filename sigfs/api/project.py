@@ -16,7 +16,7 @@ from sigfs.api.document import Document
 from sigfs.api.job import Job
 from sigfs.api.legacy import LegacyProject, renamed
 from sigfs.api.workspace import Workspace
-from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject, PendingJob
+from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject, PendingJob, ProjectExists
 from sigfs.model import files, mounted
 from sigfs.model.configuring import editing
 from sigfs.model.document import JsonFile
@@ -473,8 +473,11 @@ def get_project(path: Path | None = None, search: bool = True, *, root: Path | N
     return Project(mounted.project_root(os.path.abspath(where)) or find_root(where))
 
 
-def init_project(path: Path | None = None, name: str | None = None, *, root: Path | None = None) -> Project:
-    """Make the directory *path*, by default the working directory, a project that signac 2 opens too.
+def init_project(
+    path: Path | None = None, name: str | None = None, *, exist_ok: bool = True, root: Path | None = None
+) -> Project:
+    """Make the directory *path*, by default the working directory, a project that signac 2 opens too; or open the one
+    that it is.
 
     Creates ``.signac/config``, ``workspace/`` and, if there is a *name*, the project document; missing directories on
     the way as well. A workspace that is there is kept, with its jobs. As with signac, a project may lie inside another.
@@ -482,13 +485,22 @@ def init_project(path: Path | None = None, name: str | None = None, *, root: Pat
     Args:
         root: the older name of *path*.
     Raises:
-        ProjectExists: *path* itself is a project's root already.
+        ProjectExists: *path* itself is a project's root already, and has another *name*, or that is not *exist_ok*.
+        UnsupportedSchema, InvalidConfig: as `Project`, of the one that is there.
         OSError: no project was made.
     """
     if root is not None:
         renamed("init_project(root=...)", "init_project(path)")
         path = root
-    return Project(make_project(path, name))
+    try:
+        return Project(make_project(path, name))
+    except ProjectExists:
+        if not exist_ok:
+            raise
+        project = Project(path)
+        if name not in (None, project.name):
+            raise
+        return project
 
 
 def _ambiguous(prefix: str, found: Sequence[str]) -> AmbiguousId:

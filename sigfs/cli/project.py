@@ -37,7 +37,7 @@ The project can be opened by signac 2 as well.""",
 @click.option("--name", help="A name for the project, kept in its document.")
 def init_command(directory: str, name: str | None) -> None:
     """Make a directory a project."""
-    project = init_project(directory, name)
+    project = init_project(directory, name, exist_ok=False)
     click.echo(f"made the project {project.root}")
     say("make a job with: sigfs job foo=42   and show the jobs with: sigfs mount MNT")
 

@@ -119,8 +119,10 @@ def test_signac_finds_a_project_made_here_from_below_and_does_not_make_it_again(
     assert signac.get_project(job.path).path == project.root
     assert signac.init_project(str(tmp_path)).path == project.root
     assert signac.get_project(str(tmp_path)).document["signac_project_name"] == "named"
+    assert sigfs.init_project(str(tmp_path)) == project
+    assert sigfs.init_project(tmp_path, name="named").name == "named"
     with pytest.raises(ProjectExists):
-        sigfs.init_project(tmp_path)
+        sigfs.init_project(tmp_path, name="other")
 
 
 @pytest.mark.parametrize("value", [{"a": (1, 2)}, {"a": [({"b": ()},)]}], ids=named)

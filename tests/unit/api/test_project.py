@@ -75,6 +75,16 @@ def test_a_project_that_is_there_is_not_made_again(tmp_path, config):
     (tmp_path / config).write_text("project = P\n")
     before = entries(tmp_path)
     with pytest.raises(ProjectExists, match=f"{tmp_path}.*{config}.*use it"):
+        init_project(tmp_path, exist_ok=False)
+    assert entries(tmp_path) == before
+
+
+def test_a_project_that_is_there_is_opened_unless_another_name_is_asked_for(tmp_path):
+    project = init_project(tmp_path, name="mine")
+    job = project.open({"a": 1})
+    before = entries(tmp_path)
+    assert list(init_project(tmp_path)) == list(init_project(tmp_path, name="mine")) == [job]
+    with pytest.raises(ProjectExists, match=f"{tmp_path}.*use it"):
         init_project(tmp_path, name="other")
     assert entries(tmp_path) == before
 
@@ -127,7 +137,7 @@ def test_of_several_that_make_a_project_at_once_one_does_and_the_others_are_told
     def make():
         barrier.wait()
         try:
-            outcomes.append(init_project(tmp_path / "p").schema)
+            outcomes.append(init_project(tmp_path / "p", exist_ok=False).schema)
         except ProjectExists:
             outcomes.append("exists")
 
