@@ -37,9 +37,9 @@ from sigfs.cli.choosing import (
 from sigfs.cli.documents import plain_statepoint
 from sigfs.cli.options import DirectoryName
 from sigfs.cli.output import Column, print_json, print_rows
-from sigfs.errors import DestinationExists, InvalidStatePoint, JobNotEmpty, NoSuchJob, SigfsError
+from sigfs.errors import DestinationExists, InvalidStatePoint, JobNotEmpty, NoSuchJob, PendingJob, SigfsError
 from sigfs.model.changing import is_metadata
-from sigfs.model.reading import DOCUMENT_FILE
+from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE
 from sigfs.model.statepoint import encode, validate
 from sigfs.model.types import JobId, Json, StatePoint
 
@@ -391,9 +391,18 @@ def _removals(jobs: Sequence[Job]) -> list[_Removal]:
     found = []
     with progress_bar("looking at jobs") as progress:
         for number, job in enumerate(jobs, start=1):
-            found.append(_Removal(job, job.id, *_data_of(os.fspath(job))))
+            count, size = _data_of(os.fspath(job))
+            found.append(_Removal(job, job.id, count + _is_damaged(job), size))
             progress(number, len(jobs))
     return found
+
+
+def _is_damaged(job: Job) -> bool:
+    """Whether the job has a state point file that cannot be read: it may be the last trace of what the job was."""
+    try:
+        return not job.statepoint_id
+    except (NoSuchJob, PendingJob, InvalidStatePoint):
+        return os.path.lexists(job.fn(STATEPOINT_FILE))
 
 
 def _data_of(path: str) -> tuple[int, int]:

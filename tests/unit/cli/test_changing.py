@@ -265,6 +265,16 @@ def test_an_empty_document_is_no_data(run: Run, project: Project) -> None:
     assert json.loads(run("rm", "n", "3", "--yes", "--json")[1])[0]["files"] == 0
 
 
+def test_a_state_point_that_cannot_be_read_is_data(run: Run, project: Project) -> None:
+    job = project.open({"n": 1})
+    Path(job.fn("signac_statepoint.json")).write_text('{"n')
+    code, _, err = run("rm", job.id, "--yes")
+    assert (code, "1 job has data" in err) == (1, True)
+    assert os.listdir(job.fn("")) == ["signac_statepoint.json"]
+    assert run("rm", job.id, "--yes", "--recursive") == (0, "", "")
+    assert not os.path.exists(job.fn(""))
+
+
 def test_links_in_a_job_are_removed_and_not_followed(run: Run, project: Project, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").touch()
