@@ -140,6 +140,10 @@ class DamagedStore(SigfsError, ValueError):
     """What is kept of an index cannot be used; it is built anew from the job directories."""
 
 
+class ExportError(SigfsError, ValueError):
+    """A view cannot be exported so, or not there."""
+
+
 class MountError(SigfsError, OSError):
     """A file system cannot be mounted or unmounted."""
 

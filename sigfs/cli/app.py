@@ -49,6 +49,7 @@ class Commands(click.Group):
         "freeze": "checking",
         "index": "index",
         "view": "views",
+        "export": "export",
         "mount": "mounting",
         "umount": "mounted",
         "status": "mounted",

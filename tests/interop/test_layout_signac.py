@@ -10,6 +10,8 @@ import signac
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sigfs.api.project import Project
+from sigfs.export.exporting import Options, export
 from sigfs.tree import Tree
 from tests.support.trees import table_of, walk
 
@@ -38,6 +40,11 @@ def theirs(where: Path, statepoints: list[dict[str, object]], path: str | None =
     return links(where / "view")
 
 
+def exported(where: Path) -> set[tuple[str, str]]:
+    export(Project(str(where / "project")), str(where / "exported"), Options("signac"))
+    return links(where / "exported")
+
+
 def ours(statepoints: list[dict[str, object]], layout: str = "signac", leaf: str = "") -> set[tuple[str, str]]:
     return {("/".join(path) + leaf, job) for path, job in walk(Tree(layout), table_of(*statepoints))}
 
@@ -48,7 +55,19 @@ def ours(statepoints: list[dict[str, object]], layout: str = "signac", leaf: str
     ids=["homogeneous", "heterogeneous", "one job", "two jobs", "no job", "odd names"],
 )
 def test_the_layout_is_the_tree_of_signac_view(tmp_path: Path, statepoints: list[dict[str, object]]) -> None:
-    assert ours(statepoints) == theirs(tmp_path, statepoints)
+    expected = theirs(tmp_path, statepoints)
+    assert ours(statepoints) == expected
+    assert exported(tmp_path) == expected
+
+
+def test_an_export_is_brought_up_to_date_as_signac_view_is(tmp_path: Path) -> None:
+    for count in (2, 3, 6):
+        expected = theirs(tmp_path, HOMOGENEOUS[:count])
+        assert exported(tmp_path) == expected
+    project = signac.get_project(tmp_path / "project")
+    project.open_job(HOMOGENEOUS[1]).remove()
+    project.create_linked_view(prefix=str(tmp_path / "view"))
+    assert exported(tmp_path) == links(tmp_path / "view")
 
 
 def test_a_job_without_any_of_the_keys_for_which_signac_gives_up_is_at_the_top(tmp_path: Path) -> None:
@@ -87,12 +106,14 @@ projects = st.lists(
 def test_random_projects_look_as_in_signac_view(
     tmp_path_factory: pytest.TempPathFactory, statepoints: list[dict[str, object]]
 ) -> None:
+    where = tmp_path_factory.mktemp("project")
     try:
-        expected = theirs(tmp_path_factory.mktemp("project"), statepoints)
+        expected = theirs(where, statepoints)
     except RuntimeError:  # a job that has none of the keys, which we list at the top
         assert any(path.count("/") == 0 for path, _ in ours(statepoints))
         return
     assert ours(statepoints) == expected
+    assert exported(where) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""A view exported to a directory.
+
+Owned here: what is done in which order, so that an export that is killed at any moment, or finds no space, has done
+nothing that the next one does not know of; and when nothing needs to be looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from sigfs.errors import ExportError
+from sigfs.export import links, manifest
+from sigfs.export.manifest import Manifest, Memory, Plan, link_text
+from sigfs.export.plan import plan
+from sigfs.export.report import Method, Report
+from sigfs.export.settled import begun, count_unchanged, looking, settled_directories, stamps
+from sigfs.export.target import check_target, opened_target
+from sigfs.index import Index
+from sigfs.index.crawl import crawl, new_and_gone, revalidate
+from sigfs.index.store import Store
+from sigfs.model.types import UNKNOWN
+from sigfs.query import format_text
+from sigfs.query.expr import EVERYTHING, Expr
+from sigfs.tree import Tree
+
+if TYPE_CHECKING:
+    from sigfs.api.project import Project
+    from sigfs.tree import Layout
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is exported, and how.
+
+    Attributes:
+        layout, filter: of the view.
+        state_dir: where the index is kept, in place of the project's ``.sigfs``.
+        dry_run: change nothing, in the target or elsewhere.
+        progress: called now and then with what is done and how much there is to do.
+    """
+
+    layout: Layout = "auto"
+    filter: Expr = EVERYTHING
+    method: Method = "symlink"
+    state_dir: str | None = None
+    dry_run: bool = False
+    progress: Progress | None = None
+
+
+def export(project: Project, target: str, options: Options) -> Report:
+    """Have the directory *target* show a view of *project*.
+
+    What earlier exports to *target* have made is brought up to date. Nothing else in it is touched.
+
+    Raises:
+        ExportError: the target or the method is unfit, or what it remembers is damaged.
+        OSError: no space, permissions and the like; the next export goes on from there.
+    """
+    path = check_target(target, project.root, project.workspace.path)
+    tree = Tree(options.layout, options.filter)
+    new = begun(path, project.files, options.method, options.layout, format_text(options.filter))
+    if (unchanged := count_unchanged(path, new, project.workspace)) is not None:
+        return Report(target, unchanged=unchanged)
+    new.jobs, pending, new.listed = _planned(project, tree, options)
+    report = Report(target, pending=pending)
+    if options.dry_run:
+        with looking(path) as (fd, old):
+            _check_same(target, old, new)
+            _report(report, _compared(fd, old, new))
+        return report
+    fd = opened_target(path, make=True)
+    try:
+        with manifest.opened(fd, target) as memory:
+            old = memory.read()
+            _check_same(target, old, new)
+            _link(fd, memory, old, new, report, options.progress)
+    finally:
+        os.close(fd)
+    return report
+
+
+def _planned(project: Project, tree: Tree, options: Options) -> tuple[Plan, int, int]:
+    """Give the plan, how many directories are pending, and the stamp of the workspace that the plan is of."""
+    documents = tree.reads_documents(tree.root)
+    workspace = project.workspace
+    with Store.open(project.root, workspace, options.state_dir) as store:
+        index = store.load()
+        stamp = workspace.stamp()
+        if index is None:
+            index = Index(documents=documents)
+            pending = index.load(crawl(workspace, documents=documents, progress=options.progress))
+            differs = True
+        elif not documents and stamp == index.listed != UNKNOWN:
+            pending, differs = [], False
+        else:
+            if documents:
+                with index.reading() as table:
+                    known = table.stamped()
+                found = revalidate(workspace, known, documents=True, progress=options.progress)
+                index.documents = True
+            else:
+                found = new_and_gone(workspace, index.ids(), documents=index.documents)
+            index.apply(found.changes)
+            pending, differs = found.pending, bool(found.changes)
+        index.listed = UNKNOWN if pending else stamp
+        if differs and not options.dry_run:
+            with contextlib.suppress(OSError):  # it is only the next command that is slower
+                store.save(index)
+        with index.reading() as table:
+            return plan(tree, table), len(pending), UNKNOWN if documents else index.listed
+
+
+def _check_same(target: str, old: Manifest | None, new: Manifest) -> None:
+    """Make sure that the target is not that of something else."""
+    if old is None or not old.jobs:
+        return
+    if old.method != new.method:
+        raise ExportError(
+            f"{target} has what was exported by --{old.method}: export by --{old.method}, or choose another target"
+        )
+    if old.project != new.project and os.path.isdir(old.project):
+        raise ExportError(f"{target} has what was exported from {old.project}: choose another target")
+
+
+def _ours(old: Manifest | None) -> dict[str, list[str]]:
+    """Path -> texts of links that may be ours."""
+    if old is None:
+        return {}
+    ours = {path: [link_text(old.workspace, path, job)] for path, job in old.jobs.items()}
+    for path, texts in old.before.items():
+        ours[path] = [*ours.get(path, ()), *texts]
+    return ours
+
+
+def _wanted(new: Manifest) -> dict[str, str]:
+    return {path: link_text(new.workspace, path, job) for path, job in new.jobs.items()}
+
+
+def _compared(target_fd: int, old: Manifest | None, new: Manifest) -> links.Changes:
+    directories = set() if old is None else old.directories.keys()
+    return links.compare(target_fd, _wanted(new), _ours(old), directories, settled_directories(target_fd, old))
+
+
+def _link(
+    target_fd: int, memory: Memory, old: Manifest | None, new: Manifest, report: Report, progress: Progress | None
+) -> None:
+    wanted, ours = _wanted(new), _ours(old)
+    before = {} if old is None else old.directories
+    settled = settled_directories(target_fd, old)
+    changes = links.compare(target_fd, wanted, ours, before.keys(), settled)
+    used = links.directories_of(new.jobs)
+    if changes:
+        new.before = {path: texts for path, texts in ours.items() if texts != [wanted.get(path)]}
+        new.directories = dict.fromkeys([*before, *used], UNKNOWN)
+        memory.write(new)
+        links.apply(target_fd, changes, ours, before.keys() - used, progress)
+    _report(report, changes)
+    for path in changes.in_the_way:
+        new.jobs.pop(path, None)
+    new.before = {}
+    new.directories = stamps(target_fd, used)
+    new.complete = not changes.in_the_way
+    if changes or old is None or old != new:
+        memory.write(new)
+
+
+def _report(report: Report, changes: links.Changes) -> None:
+    report.added, report.changed, report.removed = map(list, (changes.added, changes.retargeted, changes.removed))
+    report.unchanged, report.in_the_way = changes.unchanged, changes.in_the_way

@@ -1,0 +1,29 @@
+"""What an export is asked for and what it tells: words that are needed before anything else is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+Method: TypeAlias = Literal["symlink", "hardlink", "reflink", "copy", "move"]
+
+METHODS: Final[tuple[Method, ...]] = ("symlink", "hardlink", "reflink", "copy", "move")
+
+
+@dataclass(slots=True)
+class Report:
+    """What has been done, or with ``dry_run`` would be. Paths are relative to the target.
+
+    Attributes:
+        unchanged: how many jobs stand where they stood.
+        in_the_way: where something that is not ours stands, which stays.
+        pending: directories named like jobs that cannot be read as ones, which are nowhere.
+    """
+
+    target: str
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    in_the_way: list[str] = field(default_factory=list)
+    pending: int = 0
