@@ -113,8 +113,8 @@ def _export(
     dry_run: bool,
     state_dir: str | None,
 ) -> Report:
+    from sigfs.api.progress import progress_bar
     from sigfs.api.project import get_project
-    from sigfs.cli.background import progress_bar
     from sigfs.export.exporting import Options, export
     from sigfs.query import parse_text
 

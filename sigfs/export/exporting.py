@@ -6,7 +6,6 @@ nothing that the next one does not know of; and when nothing needs to be looked 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sigfs.errors import ExportError
 from sigfs.export import links, manifest
-from sigfs.export.manifest import Manifest, Memory, Plan, link_text
-from sigfs.export.plan import plan
+from sigfs.export.jobs import planned
+from sigfs.export.manifest import Manifest, Memory, link_text
 from sigfs.export.report import Method, Report
 from sigfs.export.settled import begun, count_unchanged, looking, settled_directories, stamps
 from sigfs.export.target import check_target, opened_target
-from sigfs.index import Index
-from sigfs.index.crawl import crawl, new_and_gone, revalidate
-from sigfs.index.store import Store
 from sigfs.model.types import UNKNOWN
 from sigfs.query import format_text
 from sigfs.query.expr import EVERYTHING, Expr
@@ -67,7 +63,7 @@ def export(project: Project, target: str, options: Options) -> Report:
     new = begun(path, project.files, options.method, options.layout, format_text(options.filter))
     if (unchanged := count_unchanged(path, new, project.workspace)) is not None:
         return Report(target, unchanged=unchanged)
-    new.jobs, pending, new.listed = _planned(project, tree, options)
+    new.jobs, pending, new.listed = planned(project, tree, options.state_dir, save=not options.dry_run)
     report = Report(target, pending=pending)
     if options.dry_run:
         with looking(path) as (fd, old):
@@ -83,37 +79,6 @@ def export(project: Project, target: str, options: Options) -> Report:
     finally:
         os.close(fd)
     return report
-
-
-def _planned(project: Project, tree: Tree, options: Options) -> tuple[Plan, int, int]:
-    """Give the plan, how many directories are pending, and the stamp of the workspace that the plan is of."""
-    documents = tree.reads_documents(tree.root)
-    workspace = project.workspace
-    with Store.open(project.root, workspace, options.state_dir) as store:
-        index = store.load()
-        stamp = workspace.stamp()
-        if index is None:
-            index = Index(documents=documents)
-            pending = index.load(crawl(workspace, documents=documents, progress=options.progress))
-            differs = True
-        elif not documents and stamp == index.listed != UNKNOWN:
-            pending, differs = [], False
-        else:
-            if documents:
-                with index.reading() as table:
-                    known = table.stamped()
-                found = revalidate(workspace, known, documents=True, progress=options.progress)
-                index.documents = True
-            else:
-                found = new_and_gone(workspace, index.ids(), documents=index.documents)
-            index.apply(found.changes)
-            pending, differs = found.pending, bool(found.changes)
-        index.listed = UNKNOWN if pending else stamp
-        if differs and not options.dry_run:
-            with contextlib.suppress(OSError):  # it is only the next command that is slower
-                store.save(index)
-        with index.reading() as table:
-            return plan(tree, table), len(pending), UNKNOWN if documents else index.listed
 
 
 def _check_same(target: str, old: Manifest | None, new: Manifest) -> None:

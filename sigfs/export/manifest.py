@@ -21,10 +21,11 @@ from typing import Final, TypeAlias
 
 from sigfs.errors import ExportError
 from sigfs.model import files, locking
-from sigfs.model.types import UNKNOWN, JobId
+from sigfs.model.types import UNKNOWN
 
-Plan: TypeAlias = dict[str, JobId]
-"""Path in the view, always valid UTF-8 -> the job that stands there. No path leads through another."""
+Plan: TypeAlias = dict[str, str]
+"""Path in the view, always valid UTF-8 -> path from the workspace to the job that stands there: its id, or for a job
+outside of it ``../data/my_job``. No path of a view leads through another."""
 
 RESERVED: Final = ".sigfs"
 """No name of a view; what an export remembers is in a directory of this name."""
@@ -81,13 +82,14 @@ class Manifest:
 _IDENTITY: Final = ("project", "method", "layout", "filter", "workspace")
 
 
-def link_text(workspace: str, path: str, job: JobId) -> str:
+def link_text(workspace: str, path: str, job: str) -> str:
     """The text of a link at *path* in a target from which *workspace* leads to the workspace.
 
-    >>> link_text("../project/workspace", "a/1", JobId("x"))
+    >>> link_text("../project/workspace", "a/1", "x")
     '../../project/workspace/x'
     """
-    return f"{'../' * path.count('/')}{workspace}/{job}"
+    way = f"{'../' * path.count('/')}{workspace}/{job}"
+    return os.path.normpath(way) if job.startswith(".") else way
 
 
 class Memory:

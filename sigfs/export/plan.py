@@ -8,22 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sigfs.errors import BadTemplate
-from sigfs.export.manifest import RESERVED, Plan
+from sigfs.export.manifest import RESERVED
 from sigfs.tree import JobNode, Tree
 
 if TYPE_CHECKING:
     from sigfs.index import Selection, Table
+    from sigfs.model.types import JobId
     from sigfs.tree import VirtualNode
 
 
-def plan(tree: Tree, table: Table) -> Plan:
+def plan(tree: Tree, table: Table) -> dict[str, JobId]:
     """Say for every job of the view at the top of *tree* where it stands, in the order of the listings.
 
     Raises:
         BadTemplate: the layout has a name that is taken.
     Complexity: O(jobs x depth); 25 us a job.
     """
-    found: Plan = {}
+    found: dict[str, JobId] = {}
 
     def walk(node: VirtualNode, above: str, jobs: Selection) -> None:
         for name in tree.names(node, table):

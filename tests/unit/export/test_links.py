@@ -76,7 +76,7 @@ def test_only_jobs_that_the_filter_holds_for_are_exported(root: str, target: str
 def test_an_unchanged_export_reads_no_link_and_no_job(root: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sigfs.model.files.RACY_S", -3600.0)  # as if all this had been done long ago
     run(root, target)
-    monkeypatch.setattr(exporting, "_planned", None)
+    monkeypatch.setattr(exporting, "planned", None)
     monkeypatch.setattr(exporting.links, "compare", None)
     report = run(root, target)
     assert (report.added, report.changed, report.removed, report.unchanged) == ([], [], [], 4)
@@ -278,3 +278,16 @@ def test_a_view_that_follows_documents_is_never_taken_for_unchanged(
     document.write_text('{"done": false, "more": 1}')
     run(root, target, filter=parse_text("doc.done true"))
     assert links(target) == {}
+
+
+def test_jobs_outside_of_the_workspace_are_linked_to_where_they_are(root: str, target: str) -> None:
+    os.rename(os.path.join(root, "workspace"), os.path.join(root, "data"))
+    Project(root).add_index("data")
+    Path(root, "data", "mine").mkdir()
+    Path(root, "data", "mine", "signac_statepoint.json").write_text('{"a": 1, "b": 3}')
+    run(root, target)
+    assert links(target)["a/1/b/3"] == "mine"
+    assert len(links(target)) == 5
+    Path(root, "data", "mine", "signac_statepoint.json").write_text('{"a": 2, "b": 4}')
+    report = run(root, target)
+    assert (report.added, report.removed) == (["a/2/b/4"], ["a/1/b/3"])
