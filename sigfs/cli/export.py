@@ -57,6 +57,10 @@ Examples:
 @click.option("--layout", metavar="LAYOUT", type=_Later("LayoutText"), help="As of sigfs mount; default: auto.")
 @click.option("--view", "view_name", metavar="NAME", type=_Later("ViewName"), help="A view that the project keeps.")
 @click.option("--symlink", "method", flag_value="symlink", default=True, help="Links to the jobs (default).")
+@click.option("--copy", "method", flag_value="copy", help="Copies, compared with the jobs.")
+@click.option("--reflink", "method", flag_value="reflink", help="Copies that share their blocks with the jobs.")
+@click.option("--hardlink", "method", flag_value="hardlink", help="Directories with the very files of the jobs.")
+@click.option("--move", "method", flag_value="move", help="The jobs themselves: they leave the project.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what has been done as JSON.")
 @click.option("--state-dir", metavar="DIR", type=_DIRECTORY, help="Where the index is kept.")
@@ -87,8 +91,11 @@ def export_command(
         _print(report, dry_run)
     if report.pending:
         say(f"{report.pending} directories of the workspace cannot be read as jobs: see sigfs index verify")
+    for path, why in report.failed.items():
+        say(f"{printable(path)}: {why}")
     if report.in_the_way:
-        say(f"{len(report.in_the_way)} could not be exported: what is in the way does not come from an export")
+        say(f"{len(report.in_the_way)} could not be exported: what is in the way is not, or not as, an export left it")
+    if report.in_the_way or report.failed:
         click.get_current_context().exit(Exit.FAILURE)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sigfs.errors import ExportError
-from sigfs.export import links, manifest
+from sigfs.export import copies, links, manifest, moves
 from sigfs.export.jobs import planned
 from sigfs.export.manifest import Manifest, Memory, link_text
 from sigfs.export.report import Method, Report
@@ -68,14 +68,22 @@ def export(project: Project, target: str, options: Options) -> Report:
     if options.dry_run:
         with looking(path) as (fd, old):
             _check_same(target, old, new)
-            _report(report, _compared(fd, old, new))
+            _report(report, _compared(fd, project, old, new))
         return report
     fd = opened_target(path, make=True)
     try:
         with manifest.opened(fd, target) as memory:
             old = memory.read()
             _check_same(target, old, new)
-            _link(fd, memory, old, new, report, options.progress)
+            match options.method:
+                case "symlink":
+                    _link(fd, memory, old, new, report, options.progress)
+                case "move":
+                    moves.move(fd, memory, project.workspace.path, old, new, report, options.progress)
+                case _:
+                    where = project.workspace.path
+                    changes, report.failed = copies.update(fd, where, memory, old, new, options.progress)
+                    _report(report, changes)
     finally:
         os.close(fd)
     return report
@@ -107,7 +115,9 @@ def _wanted(new: Manifest) -> dict[str, str]:
     return {path: link_text(new.workspace, path, job) for path, job in new.jobs.items()}
 
 
-def _compared(target_fd: int, old: Manifest | None, new: Manifest) -> links.Changes:
+def _compared(target_fd: int, project: Project, old: Manifest | None, new: Manifest) -> links.Changes:
+    if new.method != "symlink":
+        return copies.compared(target_fd, project.workspace.path, None if new.method == "move" else old, new)
     directories = set() if old is None else old.directories.keys()
     return links.compare(target_fd, _wanted(new), _ours(old), directories, settled_directories(target_fd, old))
 
@@ -136,5 +146,6 @@ def _link(
 
 
 def _report(report: Report, changes: links.Changes) -> None:
-    report.added, report.changed, report.removed = map(list, (changes.added, changes.retargeted, changes.removed))
+    report.added, report.changed = list(changes.added), list(changes.retargeted)
+    report.removed = [path for path in changes.removed if path not in changes.retargeted]
     report.unchanged, report.in_the_way = changes.unchanged, changes.in_the_way

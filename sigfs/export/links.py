@@ -24,6 +24,9 @@ _TEMPORARY: Final = f"{TEMPORARY_PREFIX}link"
 # What readlink(2) and open(2) say of something that is no link, or no directory.
 _OTHER: Final = frozenset({errno.EINVAL, errno.ENOTDIR, errno.ELOOP})
 
+# What is said of a directory that cannot be removed now or later.
+_STAYS: Final = _OTHER | {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.EACCES, errno.EPERM}
+
 
 @dataclass(slots=True)
 class Changes:
@@ -115,7 +118,7 @@ def apply(
                 if fd >= 0 and _read(fd, name) == changes.removed[_join(directory, name)]:
                     os.unlink(name, dir_fd=fd)
         for directory in sorted(unused, key=lambda path: path.count("/"), reverse=True):
-            _remove_directory(places, directory)
+            remove_directory(places, directory)
         made = {**changes.added, **changes.retargeted}
         for directory, names in _by_directory(made):
             try:
@@ -220,13 +223,21 @@ def _put(fd: int, name: str, text: str, ours: Iterable[str]) -> bool:
     return True
 
 
-def _remove_directory(places: Places, directory: str) -> None:
+def remove_directory(places: Places, directory: str) -> None:
+    """Remove a directory, unless somebody has something in it, or it is gone, or no directory.
+
+    Raises:
+        OSError: it could be removed another time.
+    """
     above, _, name = directory.rpartition("/")
-    with contextlib.suppress(OSError):  # it is not empty, or gone, or no directory
+    try:
         fd = places.open(directory)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_TEMPORARY, dir_fd=fd)
         os.rmdir(name, dir_fd=places.open(above))
+    except OSError as error:
+        if error.errno not in _STAYS:
+            raise
 
 
 def _give_up(changes: Changes, paths: Iterable[str]) -> None:

@@ -11,13 +11,12 @@ more when all is done; so a killed export leaves nothing whose origin is not kno
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from sigfs.errors import ExportError
 from sigfs.model import files, locking
@@ -41,6 +40,20 @@ _LOCK_S: Final = 60.0
 """How long another export into the same target is waited for."""
 
 
+class Copied(NamedTuple):
+    """A copy.
+
+    Attributes:
+        job: what it is a copy of, as in a plan.
+        source: fingerprint of the job's directory when it was copied.
+        copy: fingerprint of the copy when it was complete: by that it is known to be ours.
+    """
+
+    job: str
+    source: str
+    copy: str
+
+
 @dataclass(slots=True)
 class Manifest:
     """One export.
@@ -54,7 +67,7 @@ class Manifest:
         jobs: what stands where.
         before: path -> texts of links of earlier exports that may be there still.
         directories: every directory on the way to a job -> its stamp when the export was complete; "" is the target.
-        copies: path -> fingerprints of a job's directory and of its copy. Only of methods that copy.
+        copies: path -> what may be there of ours, the latest last. Only of methods that copy.
         complete: all of that is so, and nothing was in the way.
     """
 
@@ -67,7 +80,7 @@ class Manifest:
     jobs: Plan = field(default_factory=dict)
     before: dict[str, list[str]] = field(default_factory=dict)
     directories: dict[str, int] = field(default_factory=dict)
-    copies: dict[str, list[str]] = field(default_factory=dict)
+    copies: dict[str, list[Copied]] = field(default_factory=dict)
     complete: bool = False
 
     def text(self, path: str) -> str:
@@ -97,7 +110,7 @@ class Memory:
 
     def __init__(self, fd: int) -> None:
         """Use the directory open as *fd*."""
-        self._fd = fd
+        self.fd = fd
 
     def read(self) -> Manifest | None:
         """The manifest, with what the journal adds; None if there is none.
@@ -105,37 +118,38 @@ class Memory:
         Raises:
             ExportError: it is damaged, or of a newer version.
         """
-        manifest = read_manifest(self._fd)
+        manifest = read_manifest(self.fd)
         if manifest is not None:
-            manifest.copies.update(self._journal())
+            for path, copied in self._journal():
+                manifest.copies.setdefault(path, []).append(copied)
         return manifest
 
     def write(self, manifest: Manifest) -> None:
         """Replace the manifest, and end the journal, which is in it."""
-        text = json.dumps({"format": _FORMAT, "version": _VERSION, **dataclasses.asdict(manifest)})
-        files.write_atomic(self._fd, _FILE, text.encode("ascii"))
+        text = json.dumps(
+            {"format": _FORMAT, "version": _VERSION} | {name: getattr(manifest, name) for name in manifest.__slots__}
+        )
+        files.write_atomic(self.fd, _FILE, text.encode("ascii"))
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(_JOURNAL, dir_fd=self._fd)
+            os.unlink(_JOURNAL, dir_fd=self.fd)
 
-    def add_copy(self, path: str, prints: list[str]) -> None:
+    def add(self, path: str, copied: Copied) -> None:
         """Note in the journal that a copy is about to get its name."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(_JOURNAL, flags, 0o666, dir_fd=self._fd)
+        fd = os.open(_JOURNAL, flags, 0o666, dir_fd=self.fd)
         try:
-            os.write(fd, json.dumps([path, *prints]).encode("ascii") + b"\n")
+            os.write(fd, json.dumps([path, *copied]).encode("ascii") + b"\n")
             os.fsync(fd)
         finally:
             os.close(fd)
 
-    def _journal(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+    def _journal(self) -> Iterator[tuple[str, Copied]]:
         with contextlib.suppress(FileNotFoundError):
-            for line in files.read_at(self._fd, _JOURNAL).splitlines():
-                with contextlib.suppress(ValueError):  # the last, if it was being written
-                    path, *prints = json.loads(line)
+            for line in files.read_at(self.fd, _JOURNAL).splitlines():
+                with contextlib.suppress(ValueError, TypeError):  # the last, if it was being written
+                    path, *rest = json.loads(line)
                     if is_inside(path):
-                        found[path] = prints
-        return found
+                        yield path, Copied(*rest)
 
 
 def is_inside(path: str) -> bool:
@@ -189,6 +203,7 @@ def read_manifest(fd: int) -> Manifest | None:
         if values.pop("format") != _FORMAT or values.pop("version") != _VERSION:
             raise ExportError(f"{_path(fd)} was written by something newer: choose another target")
         manifest = Manifest(**values)
+        manifest.copies = {path: [Copied(*each) for each in copies] for path, copies in manifest.copies.items()}
         paths = {*manifest.jobs, *manifest.before, *manifest.copies, *manifest.directories} - {""}
         if all(map(is_inside, paths)):
             return manifest

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 Method: TypeAlias = Literal["symlink", "hardlink", "reflink", "copy", "move"]
-
-METHODS: Final[tuple[Method, ...]] = ("symlink", "hardlink", "reflink", "copy", "move")
 
 
 @dataclass(slots=True)
@@ -17,6 +15,7 @@ class Report:
     Attributes:
         unchanged: how many jobs stand where they stood.
         in_the_way: where something that is not ours stands, which stays.
+        failed: path -> why of jobs that could not be copied or moved.
         pending: directories named like jobs that cannot be read as ones, which are nowhere.
     """
 
@@ -26,4 +25,5 @@ class Report:
     removed: list[str] = field(default_factory=list)
     unchanged: int = 0
     in_the_way: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
     pending: int = 0

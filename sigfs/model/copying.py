@@ -51,6 +51,68 @@ def copy(source_fd: int, target_fd: int, last: str = "", ignored: str = "") -> L
     return copying.seen
 
 
+def link(source_fd: int, target_fd: int, ignored: str = "") -> Listing:
+    """Make the tree *target_fd* one of directories of its own with the very files of the tree *source_fd*.
+
+    An earlier, unfinished one is completed. Directories get times, permissions and attributes of the originals.
+
+    Args:
+        ignored: name at the top of the source that is left out.
+    Returns:
+        What the source was like.
+    Raises:
+        OSError: EXDEV between file systems, EPERM where there are no hard links or not of this file.
+        JobChanged: something vanished while it was read.
+    """
+    seen: Listing = {}
+    try:
+        _link_directory(source_fd, target_fd, "", os.fstat(source_fd).st_dev, ignored, seen)
+    except FileNotFoundError as error:
+        raise JobChanged(f"{os.fsdecode(error.filename or '')} has just gone") from error
+    return seen
+
+
+def _link_directory(source_fd: int, target_fd: int, path: str, device: int, ignored: str, seen: Listing) -> None:
+    status = os.fstat(source_fd)
+    seen[path] = trees.seen(status, top=not path)
+    os.fchmod(target_fd, 0o700)
+    entries = [entry for entry in trees.entries(source_fd, path, device) if path or entry[0] != ignored]
+    for name in set(os.listdir(target_fd)) - {name for name, _ in entries}:
+        trees.remove_at(target_fd, name)
+    for name, below in entries:
+        place = os.path.join(path, name)
+        if stat.S_ISDIR(below.st_mode):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=target_fd)
+            below_fd = os.open(name, trees.LIST_FLAGS, dir_fd=source_fd)
+            try:
+                copy_fd = trees.open_own(target_fd, name)
+                try:
+                    _link_directory(below_fd, copy_fd, place, device, "", seen)
+                finally:
+                    os.close(copy_fd)
+            finally:
+                os.close(below_fd)
+            continue
+        seen[place] = trees.seen(below)
+        try:
+            os.link(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+        except FileExistsError:
+            if not os.path.samestat(below, os.lstat(name, dir_fd=target_fd)):
+                trees.remove_at(target_fd, name)
+                os.link(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+    _keep(source_fd, target_fd, status)
+
+
+def clone(source_fd: int, target_fd: int) -> None:
+    """Have the file *target_fd* share the blocks of the file *source_fd*.
+
+    Raises:
+        OSError: EOPNOTSUPP, EXDEV and the like where the file system has no such thing.
+    """
+    fcntl.ioctl(target_fd, _FICLONE, source_fd)
+
+
 class _Copy:
     """One copying: what has been seen, by which path each file with several names is known, and its other names."""
 
@@ -171,7 +233,7 @@ def _copy_file(source_fd: int, target_fd: int, name: str, is_complete: bool) -> 
 
 def _copy_data(fd: int, copy_fd: int, size: int) -> None:
     with contextlib.suppress(OSError):
-        fcntl.ioctl(copy_fd, _FICLONE, fd)  # the same blocks for both: between parts of one file system
+        clone(fd, copy_fd)  # the same blocks for both: between parts of one file system
         return
     os.ftruncate(copy_fd, size)
     by_kernel = True
