@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import click
@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 from sigfs.cli.app import say
 from sigfs.cli.exits import Exit
 from sigfs.cli.output import print_json, printable
-from sigfs.export.report import Method, Report
+from sigfs.export.report import Archive, Method, Report
 from sigfs.export.settled import begun, count_unchanged
 from sigfs.export.target import check_target
 from sigfs.model.project import ProjectFiles, find_root
@@ -52,7 +52,7 @@ Examples:
   sigfs export --layout signac view   the links of signac view
   sigfs export --filter 'foo.$gt 3' --dry-run view""",
 )
-@click.argument("target", type=_DIRECTORY)
+@click.argument("target", type=click.Path())
 @click.option("--filter", "filter_text", metavar="QUERY", default="", help="Only the jobs that QUERY holds for.")
 @click.option("--layout", metavar="LAYOUT", type=_Later("LayoutText"), help="As of sigfs mount; default: auto.")
 @click.option("--view", "view_name", metavar="NAME", type=_Later("ViewName"), help="A view that the project keeps.")
@@ -61,6 +61,9 @@ Examples:
 @click.option("--reflink", "method", flag_value="reflink", help="Copies that share their blocks with the jobs.")
 @click.option("--hardlink", "method", flag_value="hardlink", help="Directories with the very files of the jobs.")
 @click.option("--move", "method", flag_value="move", help="The jobs themselves: they leave the project.")
+@click.option(
+    "--archive", type=click.Choice(["zip", "tar", "tar.gz", "tar.zst"]), help="One archive file, TARGET, of copies."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what has been done as JSON.")
 @click.option("--state-dir", metavar="DIR", type=_DIRECTORY, help="Where the index is kept.")
@@ -73,6 +76,7 @@ def export_command(
     layout: str | None,
     view_name: str | None,
     method: Method,
+    archive: Archive | None,
     dry_run: bool,
     as_json: bool,
     state_dir: str | None,
@@ -82,9 +86,11 @@ def export_command(
 
     What is in TARGET and does not come from an export stays as it is; where it is in the way, the exit code is 1.
     """
-    report = _unchanged(project_path, target, method, layout, filter_text) if view_name is None else None
+    report = None
+    if view_name is None and archive is None:
+        report = _unchanged(project_path, target, method, layout, filter_text)
     if report is None:
-        report = _export(project_path, target, method, layout, filter_text, view_name, dry_run, state_dir)
+        report = _export(project_path, target, archive or method, layout, filter_text, view_name, dry_run, state_dir)
     if as_json:
         print_json(asdict(report))
     else:
@@ -113,7 +119,7 @@ def _unchanged(
 def _export(
     project_path: str | None,
     target: str,
-    method: Method,
+    method: Method | Archive,
     layout: str | None,
     filter_text: str,
     view_name: str | None,
@@ -122,7 +128,7 @@ def _export(
 ) -> Report:
     from sigfs.api.progress import progress_bar
     from sigfs.api.project import get_project
-    from sigfs.export.exporting import Options, export
+    from sigfs.export.exporting import Options, export, export_archive
     from sigfs.query import parse_text
 
     project = get_project(project_path)
@@ -133,8 +139,12 @@ def _export(
         view = view_of(project, view_name)
         query, layout = both(view.filter, query), layout or view.layout
     with progress_bar("exporting") as progress:
-        options = Options(layout or "auto", query, method, state_dir, dry_run, progress)
-        return export(project, target, options)
+        options = Options(layout or "auto", query, state_dir=state_dir, dry_run=dry_run, progress=progress)
+        match method:
+            case "zip" | "tar" | "tar.gz" | "tar.zst":
+                return export_archive(project, target, method, options)
+            case _:
+                return export(project, target, replace(options, method=method))
 
 
 def _print(report: Report, dry_run: bool) -> None:

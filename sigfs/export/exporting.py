@@ -7,15 +7,14 @@ nothing that the next one does not know of; and when nothing needs to be looked 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from sigfs.errors import ExportError
-from sigfs.export import copies, links, manifest, moves
+from sigfs.export import archives, copies, links, manifest, moves
 from sigfs.export.jobs import planned
 from sigfs.export.manifest import Manifest, Memory, link_text
-from sigfs.export.report import Method, Report
+from sigfs.export.report import Archive, Method, Progress, Report
 from sigfs.export.settled import begun, count_unchanged, looking, settled_directories, stamps
 from sigfs.export.target import check_target, opened_target
 from sigfs.model.types import UNKNOWN
@@ -26,8 +25,6 @@ from sigfs.tree import Tree
 if TYPE_CHECKING:
     from sigfs.api.project import Project
     from sigfs.tree import Layout
-
-Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +84,19 @@ def export(project: Project, target: str, options: Options) -> Report:
     finally:
         os.close(fd)
     return report
+
+
+def export_archive(project: Project, target: str, kind: Archive, options: Options) -> Report:
+    """Write a view of *project* into the archive file *target*.
+
+    Raises:
+        ExportError, DestinationExists, JobChanged, OSError: as `sigfs.export.archives.write_archive`.
+    """
+    path = check_target(target, project.root, project.workspace.path)
+    plan = planned(project, Tree(options.layout, options.filter), options.state_dir, save=not options.dry_run)
+    if not options.dry_run:
+        archives.write_archive(path, project.workspace.path, plan.jobs, kind, options.progress)
+    return Report(target, added=list(plan.jobs), pending=plan.pending)
 
 
 def _check_same(target: str, old: Manifest | None, new: Manifest) -> None:

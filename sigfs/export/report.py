@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called now and then with what is done and how much there is to do."""
+
+Archive: TypeAlias = Literal["zip", "tar", "tar.gz", "tar.zst"]
 Method: TypeAlias = Literal["symlink", "hardlink", "reflink", "copy", "move"]
 
 
