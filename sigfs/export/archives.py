@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Final, Protocol, cast
 
 from sigfs.errors import DestinationExists, ExportError, JobChanged
+from sigfs.export.manifest import job_path
 from sigfs.export.report import Archive, Progress
 from sigfs.model import files, trees
 from sigfs.model.moving import MARKER
@@ -60,7 +61,7 @@ def write_archive(
                     for number, (path, job) in enumerate(sorted(jobs.items())):
                         if progress is not None:
                             progress(number, len(jobs))
-                        _add_job(writer, path, os.path.join(workspace, job))
+                        _add_job(writer, path, job_path(workspace, job))
                 file.flush()
                 os.fsync(file.fileno())
             try:

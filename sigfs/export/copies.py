@@ -22,7 +22,7 @@ import xxhash
 
 from sigfs.errors import ExportError, JobChanged
 from sigfs.export.links import Changes, directories_of, remove_directory
-from sigfs.export.manifest import Copied, Manifest, Memory
+from sigfs.export.manifest import Copied, Manifest, Memory, job_path
 from sigfs.export.places import Places, below
 from sigfs.model import changing, copying, files, trees
 from sigfs.model.files import TEMPORARY_PREFIX
@@ -245,7 +245,7 @@ class Copies:
 
     @contextlib.contextmanager
     def _source(self, job: str) -> Iterator[int]:
-        fd = os.open(os.path.join(self._workspace, job), trees.LIST_FLAGS)
+        fd = os.open(job_path(self._workspace, job), trees.LIST_FLAGS)
         try:
             yield fd
         finally:
@@ -354,8 +354,8 @@ def update(
     copies = Copies(root_fd, workspace, new.method, ours)
     if new.method == "reflink":
         _require_clones(root_fd, workspace, new.jobs)
-    if new.method == "hardlink" and os.fstat(root_fd).st_dev != os.stat(workspace).st_dev:
-        raise ExportError("files cannot be linked from one file system to another: use --copy")
+    if new.method == "hardlink":
+        _require_same_device(root_fd, workspace, new.jobs)
     if old is not None and not old.complete:
         copies.sweep(old.jobs.keys(), new.jobs.keys())
     changes = copies.compare(new.jobs, before)
@@ -385,6 +385,13 @@ def _before(old: Manifest | None) -> tuple[dict[str, list[Copied]], AbstractSet[
     return ({}, set()) if old is None else (old.copies, old.directories.keys())
 
 
+def _require_same_device(root_fd: int, workspace: str, jobs: Mapping[str, str]) -> None:
+    device = os.fstat(root_fd).st_dev
+    for place in {os.path.dirname(job_path(workspace, job)) for job in jobs.values()}:
+        if os.stat(place).st_dev != device:
+            raise ExportError(f"files of jobs in {place} cannot be linked on another file system: use --copy")
+
+
 def _require_clones(root_fd: int, workspace: str, jobs: Mapping[str, str]) -> None:
     """Make sure that files of jobs can share their blocks with copies in the target.
 
@@ -395,7 +402,7 @@ def _require_clones(root_fd: int, workspace: str, jobs: Mapping[str, str]) -> No
     if job is None:
         return
     try:
-        source = os.open(os.path.join(workspace, job, STATEPOINT_FILE), files.READ_FLAGS)
+        source = os.open(os.path.join(job_path(workspace, job), STATEPOINT_FILE), files.READ_FLAGS)
         try:
             target = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, dir_fd=root_fd)
             try:

@@ -60,12 +60,13 @@ def export(project: Project, target: str, options: Options) -> Report:
     new = begun(path, project.files, options.method, options.layout, format_text(options.filter))
     if (unchanged := count_unchanged(path, new, project.workspace)) is not None:
         return Report(target, unchanged=unchanged)
+    workspace = os.path.realpath(project.workspace.path)
     new.jobs, pending, new.listed = planned(project, tree, options.state_dir, save=not options.dry_run)
     report = Report(target, pending=pending)
     if options.dry_run:
         with looking(path) as (fd, old):
             _check_same(target, old, new)
-            _report(report, _compared(fd, project, old, new))
+            _report(report, _compared(fd, workspace, old, new))
         return report
     fd = opened_target(path, make=True)
     try:
@@ -76,10 +77,9 @@ def export(project: Project, target: str, options: Options) -> Report:
                 case "symlink":
                     _link(fd, memory, old, new, report, options.progress)
                 case "move":
-                    moves.move(fd, memory, project.workspace.path, old, new, report, options.progress)
+                    moves.move(fd, memory, workspace, old, new, report, options.progress)
                 case _:
-                    where = project.workspace.path
-                    changes, report.failed = copies.update(fd, where, memory, old, new, options.progress)
+                    changes, report.failed = copies.update(fd, workspace, memory, old, new, options.progress)
                     _report(report, changes)
     finally:
         os.close(fd)
@@ -95,7 +95,7 @@ def export_archive(project: Project, target: str, kind: Archive, options: Option
     path = check_target(target, project.root, project.workspace.path)
     plan = planned(project, Tree(options.layout, options.filter), options.state_dir, save=not options.dry_run)
     if not options.dry_run:
-        archives.write_archive(path, project.workspace.path, plan.jobs, kind, options.progress)
+        archives.write_archive(path, os.path.realpath(project.workspace.path), plan.jobs, kind, options.progress)
     return Report(target, added=list(plan.jobs), pending=plan.pending)
 
 
@@ -125,9 +125,9 @@ def _wanted(new: Manifest) -> dict[str, str]:
     return {path: link_text(new.workspace, path, job) for path, job in new.jobs.items()}
 
 
-def _compared(target_fd: int, project: Project, old: Manifest | None, new: Manifest) -> links.Changes:
+def _compared(target_fd: int, workspace: str, old: Manifest | None, new: Manifest) -> links.Changes:
     if new.method != "symlink":
-        return copies.compared(target_fd, project.workspace.path, None if new.method == "move" else old, new)
+        return copies.compared(target_fd, workspace, None if new.method == "move" else old, new)
     directories = set() if old is None else old.directories.keys()
     return links.compare(target_fd, _wanted(new), _ours(old), directories, settled_directories(target_fd, old))
 

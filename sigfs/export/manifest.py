@@ -105,6 +105,15 @@ def link_text(workspace: str, path: str, job: str) -> str:
     return os.path.normpath(way) if job.startswith(".") else way
 
 
+def job_path(workspace: str, job: str) -> str:
+    """Where a job of a plan is.
+
+    Args:
+        workspace: real path of the workspace, which need not be there for jobs outside of it.
+    """
+    return os.path.normpath(os.path.join(workspace, job))
+
+
 class Memory:
     """``.sigfs/`` of a target. With a lock: one export at a time is in it."""
 

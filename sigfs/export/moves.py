@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sigfs.errors import DestinationExists, JobChanged, NoSuchJob
+from sigfs.export.manifest import job_path
 from sigfs.export.places import below
 from sigfs.model import moving
 
@@ -47,7 +48,7 @@ def move(
             try:
                 # Not by its path, on which somebody may put a symbolic link.
                 place = f"/proc/self/fd/{places.open(above, make=True)}/{name}"
-                source = os.path.normpath(os.path.join(workspace, job))
+                source = job_path(workspace, job)
                 if os.path.lexists(source):
                     moving.move(source, place)
                     report.added.append(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from sigfs.errors import ExportError
+from sigfs.model.mounted import mount_of
 
 
 def check_target(target: str, root: str, workspace: str) -> str:
@@ -30,11 +31,9 @@ def check_target(target: str, root: str, workspace: str) -> str:
     there = path
     while not os.path.lexists(there):
         there = os.path.dirname(there)
-    try:
-        os.getxattr(there, "user.sigfs.query")
-    except OSError:
-        return path
-    raise ExportError(f"{target} is in a mount of sigfs, where a new directory is a new job: choose another target")
+    if mount_of(there) is not None:
+        raise ExportError(f"{target} is in a mount of sigfs, where a new directory is a new job: choose another target")
+    return path
 
 
 def opened_target(path: str, *, make: bool) -> int:

@@ -210,3 +210,27 @@ def test_a_move_follows_no_symbolic_link_in_the_target(root: str, target: str, t
     assert len(run(root, target, "move").in_the_way) == 3
     assert not os.listdir(outside)
     assert len(os.listdir(os.path.join(root, "workspace"))) == 3
+
+
+@COPYING
+def test_jobs_outside_of_a_workspace_that_is_gone_are_copied(root: str, target: str, method: str) -> None:
+    before = {sp["a"]: contents(job(root, sp)) for sp in STATEPOINTS}
+    os.rename(os.path.join(root, "workspace"), os.path.join(root, "data"))
+    Project(root).add_index("data")
+    assert len(run(root, target, method).added) == 3
+    assert {a: contents(Path(target, f"a/{a}")) for a in (1, 2, 3)} == before
+
+
+def test_a_job_that_cannot_be_read_disturbs_no_other(root: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = copying.copy
+
+    def copy(source_fd: int, *rest: object) -> object:
+        if os.path.samestat(os.fstat(source_fd), job(root, {"a": 2}).stat()):
+            raise PermissionError(13, "Permission denied", "data.txt")
+        return whole(source_fd, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(copying, "copy", copy)
+    report = run(root, target, "copy")
+    assert (sorted(report.added), list(report.failed)) == (["a/1", "a/3"], ["a/2"])
+    monkeypatch.setattr(copying, "copy", whole)
+    assert run(root, target, "copy").added == ["a/2"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -291,3 +293,21 @@ def test_jobs_outside_of_the_workspace_are_linked_to_where_they_are(root: str, t
     Path(root, "data", "mine", "signac_statepoint.json").write_text('{"a": 2, "b": 4}')
     report = run(root, target)
     assert (report.added, report.removed) == (["a/2/b/4"], ["a/1/b/3"])
+
+
+def test_exports_into_one_target_at_once_wait_for_each_other(root: str, target: str) -> None:
+    command = [sys.executable, "-m", "sigfs", "export", "-p", root, target, "--layout"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    layouts = ("auto", "hive", "{job.id}", "auto")
+    started = [subprocess.Popen([*command, layout], env=environment, stdout=subprocess.DEVNULL) for layout in layouts]
+    assert [process.wait() for process in started] == [0, 0, 0, 0]
+    run(root, target)
+    assert links(target) == {f"a/{sp['a']}/b/{sp['b']}": job_id(sp) for sp in HOMOGENEOUS}
+    assert all_names(target) == {"a", *(f"a/{a}" for a in (1, 2)), *(f"a/{a}/b" for a in (1, 2)), *links(target)}
+
+
+def test_a_target_in_a_mount_is_refused(root: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sigfs.export.target.mount_of", str)
+    with pytest.raises(ExportError, match="in a mount of sigfs"):
+        run(root, target)
+    assert not os.path.exists(target)
