@@ -14,6 +14,7 @@ from sigfs.errors import ExportError
 from sigfs.export import archives, copies, links, manifest, moves
 from sigfs.export.jobs import planned
 from sigfs.export.manifest import Manifest, Memory, link_text
+from sigfs.export.plan import Known
 from sigfs.export.report import Archive, Method, Progress, Report
 from sigfs.export.settled import begun, count_unchanged, looking, settled_directories, stamps
 from sigfs.export.target import check_target, opened_target
@@ -61,7 +62,13 @@ def export(project: Project, target: str, options: Options) -> Report:
     if (unchanged := count_unchanged(path, new, project.workspace)) is not None:
         return Report(target, unchanged=unchanged)
     workspace = os.path.realpath(project.workspace.path)
-    new.jobs, pending, new.listed = planned(project, tree, options.state_dir, save=not options.dry_run)
+    with looking(path) as (_, old):
+        known = None
+        if old is not None and old.complete and old.is_alike(new) and options.method != "move":
+            known = Known(old.jobs, old.directories.keys(), old.keys)
+    new.jobs, pending, new.listed, new.keys = planned(
+        project, tree, options.state_dir, save=not options.dry_run, known=known
+    )
     report = Report(target, pending=pending)
     if options.dry_run:
         with looking(path) as (fd, old):

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 from sigfs.errors import ExportError
 from sigfs.model import files, locking
 from sigfs.model.types import UNKNOWN
+from sigfs.version import __version__
 
 Plan: TypeAlias = dict[str, str]
 """Path in the view, always valid UTF-8 -> path from the workspace to the job that stands there: its id, or for a job
@@ -34,8 +35,7 @@ _UP: Final = re.compile(r"(?:^|/)(?:\.\.?)?(?:/|$)")
 _FILE: Final = "export.json"
 _JOURNAL: Final = "export.journal"
 _LOCK: Final = "export.lock"
-_FORMAT: Final = "sigfs-export"
-_VERSION: Final = 1
+_HEAD: Final = {"format": "sigfs-export", "format_version": 1}
 _LOCK_S: Final = 60.0
 """How long another export into the same target is waited for."""
 
@@ -63,6 +63,8 @@ class Manifest:
         method: "symlink", "copy" and so on.
         layout, filter: of the view, as text.
         workspace: path from the target to the workspace, with which the texts of links are made.
+        version: of sigfs, on which names depend.
+        keys: those that the view lists, in order.
         listed: stamp of the workspace whose jobs these are; UNKNOWN if it was too young to tell.
         jobs: what stands where.
         before: path -> texts of links of earlier exports that may be there still.
@@ -76,6 +78,8 @@ class Manifest:
     layout: str
     filter: str
     workspace: str
+    version: str = __version__
+    keys: list[str] = field(default_factory=list)
     listed: int = UNKNOWN
     jobs: Plan = field(default_factory=dict)
     before: dict[str, list[str]] = field(default_factory=dict)
@@ -92,7 +96,7 @@ class Manifest:
         return all(getattr(self, name) == getattr(other, name) for name in _IDENTITY)
 
 
-_IDENTITY: Final = ("project", "method", "layout", "filter", "workspace")
+_IDENTITY: Final = ("project", "method", "layout", "filter", "workspace", "version")
 
 
 def link_text(workspace: str, path: str, job: str) -> str:
@@ -135,9 +139,8 @@ class Memory:
 
     def write(self, manifest: Manifest) -> None:
         """Replace the manifest, and end the journal, which is in it."""
-        text = json.dumps(
-            {"format": _FORMAT, "version": _VERSION} | {name: getattr(manifest, name) for name in manifest.__slots__}
-        )
+        values = {name: getattr(manifest, name) for name in Manifest.__slots__}
+        text = json.dumps({**_HEAD, **values})
         files.write_atomic(self.fd, _FILE, text.encode("ascii"))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_JOURNAL, dir_fd=self.fd)
@@ -209,7 +212,7 @@ def read_manifest(fd: int) -> Manifest | None:
         return None
     try:
         values = json.loads(data)
-        if values.pop("format") != _FORMAT or values.pop("version") != _VERSION:
+        if {name: values.pop(name) for name in _HEAD} != _HEAD:
             raise ExportError(f"{_path(fd)} was written by something newer: choose another target")
         manifest = Manifest(**values)
         manifest.copies = {path: [Copied(*each) for each in copies] for path, copies in manifest.copies.items()}

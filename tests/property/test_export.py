@@ -1,0 +1,65 @@
+"""A plan that is brought up to date, beside one that is made anew."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigfs.export.links import directories_of
+from sigfs.export.plan import Known, listed_keys, plan
+from sigfs.index import Index, Table
+from sigfs.tree import Tree
+from tests.support.strategies import added, statepoints
+
+few = st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 1.0, True, 2, "x", None, {"d": 1}]), max_size=3)
+
+
+def known_of(tree: Tree, table: Table) -> Known:
+    jobs = plan(tree, table)
+    return Known(jobs, directories_of(jobs), listed_keys(tree, table))
+
+
+@pytest.mark.parametrize("layout", ["auto", "full", "hive", "signac"])
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(few | statepoints, min_size=1, max_size=12, unique_by=repr),
+    st.lists(few | statepoints, max_size=3, unique_by=repr),
+)
+def test_a_plan_that_is_brought_up_to_date_is_that_of_a_whole_walk(
+    layout: str, before: list[dict[str, object]], come: list[dict[str, object]]
+) -> None:
+    tree = Tree(layout)
+    index = Index()
+    index.apply(added(*before))
+    with index.reading() as table:
+        known = known_of(tree, table)
+    index.apply(added(*come))
+    with index.reading() as table:
+        assert plan(tree, table, known) == plan(tree, table)
+
+
+def test_directories_without_new_jobs_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree()
+    index = Index()
+    index.apply(added(*({"a": a, "b": b} for a in range(5) for b in range(10))))
+    with index.reading() as table:
+        known = known_of(tree, table)
+    index.apply(added({"a": 3, "b": 5, "c": 1}, {"a": 3, "b": 6, "c": 1}))
+    with index.reading() as table:  # c is a key more
+        assert plan(tree, table, known) == plan(tree, table)
+        known = known_of(tree, table)
+    index.apply(added({"a": 3, "b": 7, "c": 1}))
+    asked = []
+    find = Tree.find
+
+    def look(self: Tree, node: object, name: str, *rest: object) -> object:
+        asked.append(name)
+        return find(self, node, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Tree, "find", look)
+    with index.reading() as table:
+        found = plan(tree, table, known)
+        few_asked = len(asked)
+        assert found == plan(tree, table)
+    assert 0 < few_asked < (len(asked) - few_asked) / 3
