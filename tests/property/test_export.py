@@ -63,3 +63,15 @@ def test_directories_without_new_jobs_are_not_walked(monkeypatch: pytest.MonkeyP
         few_asked = len(asked)
         assert found == plan(tree, table)
     assert 0 < few_asked < (len(asked) - few_asked) / 3
+
+
+def test_another_spelling_of_a_value_that_comes_gives_the_others_its_name() -> None:
+    tree = Tree()
+    index = Index()
+    index.apply(added(*({"a": a, "k": k} for a in (0, 3) for k in (1.0, 2))))
+    with index.reading() as table:
+        known = known_of(tree, table)
+    index.apply(added({"a": 3, "k": 1}))
+    with index.reading() as table:
+        assert plan(tree, table, known) == plan(tree, table)
+        assert "a/0/k/1" in plan(tree, table)
