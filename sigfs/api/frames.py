@@ -49,15 +49,32 @@ def dataframe(
                         continue
                     column = columns[name] = [math.nan] * len(found)
                 column[row] = value
-    data = {name: pd.Series(column, dtype=_kind(column)) for name, column in columns.items()}
-    frame = pd.DataFrame(data, columns=list(columns))
-    frame.index = pd.Index([job_id for job_id, _ in source.describe([key for key, _ in found])])
-    return frame.infer_objects()
+    frame = pd.DataFrame({number: _series(each) for number, each in enumerate(columns.values())})
+    names, ids = list(columns), [job_id for job_id, _ in source.describe([key for key, _ in found])]
+    frame.columns = pd.Index(names, dtype=_kind(names))
+    frame.index = pd.Index(ids, dtype=_kind(ids))
+    return frame
 
 
-def _kind(column: list[Json]) -> type | None:
-    """The type that pandas is to be told: of itself it would take None for a number that is missing."""
-    return object if any(value is None or isinstance(value, list | dict) for value in column) else None
+def _series(values: list[Json]) -> pd.Series:
+    import pandas as pd
+
+    series = pd.Series(values, dtype=_kind(values))
+    return series if any(map(_is_torn, values)) else series.infer_objects()
+
+
+def _kind(column: Sequence[Json]) -> type | None:
+    """The type that pandas is to be told: of itself it would take None for a number that is missing, and refuse text
+    that cannot be encoded.
+    """
+    return (
+        object if any(value is None or isinstance(value, list | dict) or _is_torn(value) for value in column) else None
+    )
+
+
+def _is_torn(value: Json) -> bool:
+    """Whether this is text with half of a surrogate pair."""
+    return isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _choice(

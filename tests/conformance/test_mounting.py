@@ -134,4 +134,4 @@ def test_a_job_made_below_appears_and_a_job_removed_below_disappears(server: Ser
     os.rmdir(path)
     # The name is gone with the directory below, the entry when the index has heard of it.
     wait_until(lambda: sorted(os.listdir(os.path.join(server.mountpoint, "n"))) == ["0", "1"])
-    assert not os.path.exists(os.path.join(server.mountpoint, "n/7"))
+    wait_until(lambda: not os.path.exists(os.path.join(server.mountpoint, "n/7")))
