@@ -66,7 +66,7 @@ Examples:
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what has been done as JSON.")
-@click.option("--state-dir", metavar="DIR", type=_DIRECTORY, help="Where the index is kept.")
+@click.option("--state-dir", metavar="DIR", type=_DIRECTORY, envvar="SIGFS_STATE_DIR", help="Where the index is kept.")
 @click.option(
     "-p", "--project", "project_path", metavar="DIR", type=_DIRECTORY, help="The project; default: found upward."
 )

@@ -48,7 +48,11 @@ def index_command() -> None:
 
 
 _state_dir_option = click.option(
-    "--state-dir", metavar="DIR", type=DirectoryPath(), help="Keep it there, and not in the project."
+    "--state-dir",
+    metavar="DIR",
+    type=DirectoryPath(),
+    envvar="SIGFS_STATE_DIR",
+    help="Keep it there, and not in the project.",
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _documents_option = click.option("--documents", is_flag=True, help="Read the documents, too.")

@@ -6,8 +6,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
 
@@ -15,17 +15,14 @@ from sigfs.api.progress import progress_bar
 from sigfs.api.project import Project, get_project
 from sigfs.cli import background, registry
 from sigfs.cli.app import ignoring_sigpipe, say, show_logs, unreadable_jobs
-from sigfs.cli.options import DirectoryName, parse_options
-from sigfs.cli.params import DirectoryPath, LayoutText, MountOptionWords, ViewName
-from sigfs.cli.views import both, view_of
+from sigfs.cli.params import DirectoryPath
+from sigfs.cli.settling import mount_options, project_and_mountpoint, settle
 from sigfs.model.config import find_config
-from sigfs.mount import WATCHED_S, MountOptions, MountReport, serve
+from sigfs.mount import MountOptions, MountReport, serve
 from sigfs.mount.points import check_mountpoint
-from sigfs.query import format_text, parse_text
+from sigfs.query import format_text
 from sigfs.query.expr import EVERYTHING
-from sigfs.transports.base import NAMES
 from sigfs.transports.mounts import mounted
-from sigfs.tree import Layout
 
 log = logging.getLogger(__name__)
 
@@ -42,77 +39,35 @@ Examples:
   sigfs mount -o ro,allow_other,layout=full ~/project ~/mnt
   sigfs mount --layout 'T_{T:.1f}/{{auto}}' ~/project ~/mnt
   sigfs mount --view hot ~/project ~/mnt
+  sigfs mount --profile alkanes       what ~/.config/sigfs/mounts/alkanes.toml says
   sigfs mount -d ~/project ~/mnt      in the foreground, each request logged
 \b
 Options of -o: ro rw allow_other passthrough nopassthrough coherent transport=NAME layout=NAME view=NAME
-  filter=QUERY entry_timeout=S attr_timeout=S state_dir=DIR and the flags of mount(8) (noexec, noatime, ...)""",
+  filter=QUERY entry_timeout=S attr_timeout=S state_dir=DIR log_level=NAME log_format=NAME
+  and the flags of mount(8) (noexec, noatime, ...)""",
 )
-@click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, required=True, type=DirectoryPath())
+@click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, type=DirectoryPath())
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts.")
 @click.option("-d", "--debug", is_flag=True, help="As -f, and log each request.")
-@click.option(
-    "-o",
-    "texts",
-    metavar="OPTIONS",
-    multiple=True,
-    type=MountOptionWords(),
-    help="Options as in mount(8), comma separated.",
-)
-@click.option("-r", "--read-only", is_flag=True, help="As -o ro.")
-@click.option(
-    "--layout",
-    metavar="LAYOUT",
-    type=LayoutText(),
-    help="auto: list only keys that differ; full: list all; hive, signac, or a template as 'T_{T}/{{auto}}'.",
-)
-@click.option("--view", "view_name", metavar="NAME", type=ViewName(), help="Show a view of `sigfs view add`.")
-@click.option("--filter", "filter_text", metavar="QUERY", help="Show only the jobs that this holds for.")
-@click.option("--transport", type=click.Choice(NAMES), help="How to talk to the kernel.")
-@click.option(
-    "--state-dir", metavar="DIR", type=DirectoryName(), help="Keep the index there, not in the project's .sigfs."
-)
-def mount_command(
-    paths: tuple[str, ...],
-    foreground: bool,
-    debug: bool,
-    texts: tuple[str, ...],
-    read_only: bool,
-    layout: Layout | None,
-    view_name: str | None,
-    filter_text: str | None,
-    transport: str | None,
-    state_dir: str | None,
-) -> None:
+@mount_options
+def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given: Any) -> None:
     """Show the jobs of a project as a tree of directories below MNT, an empty directory.
 
-    Returns when the mount answers, and leaves its server in the background until `sigfs umount MNT`.
+    Returns when the mount answers, and leaves its server in the background until `sigfs umount MNT`. What is not said
+    here is taken from the environment and from configuration files: see `sigfs config show`.
     """
     if len(paths) > 2:
         raise click.UsageError("expected [PROJECT] MNT", click.get_current_context())
-    chosen = parse_options(texts)
-    if read_only:
-        chosen["read_only"] = True
-    if layout is not None:
-        chosen["layout"] = layout
-    if transport is not None:
-        chosen["transport"] = transport
-    if chosen.get("coherent"):
-        if chosen.get("transport") == "fusepy":
-            raise click.BadParameter("coherent needs a transport that can tell the kernel: not fusepy", param_hint="-o")
-        chosen.setdefault("entry_timeout_s", WATCHED_S)
-        chosen.setdefault("attr_timeout_s", WATCHED_S)
-    if state_dir is not None:
-        chosen["state_dir"] = os.path.abspath(state_dir)
-    if filter_text is not None:
-        chosen["filter"] = parse_text(filter_text)
-    if view_name is not None:
-        chosen["view"] = view_name
-    shown = paths[-1]
-    project = _project_of(paths)
-    if "view" in chosen:
-        view = view_of(project, chosen["view"])
-        chosen.setdefault("layout", view.layout)
-        chosen["filter"] = both(view.filter, chosen.get("filter", EVERYTHING))
+    project, shown = project_and_mountpoint(paths, given["profile"])
+    if shown is None:
+        profile = given["profile"]
+        why = "expected [PROJECT] MNT" if profile is None else f"the profile {profile} has no mountpoint: give MNT"
+        raise click.UsageError(why, click.get_current_context())
+    if project is None:
+        project = _project_around(shown)
+    chosen = settle(project, given)
+    for name in ("log_level", "log_format"):
+        chosen.pop(name, None)
     shown_filter = format_text(chosen.get("filter", EVERYTHING))
     mountpoint, notes = check_mountpoint(shown, project.workspace.path)
     for note in notes:
@@ -147,11 +102,8 @@ def mount_command(
     _greet(report, shown, shown_filter)
 
 
-def _project_of(paths: Sequence[str]) -> Project:
-    """Open the project to mount: the one that is named, or that of the working directory."""
-    if len(paths) == 2:
-        return get_project(paths[0])
-    path = paths[0]
+def _project_around(path: str) -> Project:
+    """Open the project of the working directory, unless *path* is a project and not where one is to be mounted."""
     if mounted(path) is None and find_config(os.path.abspath(path)) is not None:
         quoted = shlex.quote(path)
         raise click.UsageError(

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from typing import Any, Final, TypedDict, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
 
 import click
 
 from sigfs.cli.app import near_match
-from sigfs.errors import QuerySyntaxError
-from sigfs.query import Expr, parse_text
-from sigfs.transports.base import NAMES
-from sigfs.tree import Layout, check_layout
-
-T = TypeVar("T", bound=str)
-
-EMPTY_PATH: Final = "an empty path names nothing; the working directory is ."
-
-VFS_FLAGS: Final = frozenset({
-    "async", "atime", "dev", "diratime", "dirsync", "exec", "lazytime", "noatime", "nodev", "nodiratime", "noexec",
-    "nosuid", "nosymfollow", "relatime", "strictatime", "suid", "sync",
-})  # fmt: skip
-"""Generic flags that the kernel keeps for every file system: handed on."""
+from sigfs.model.settings import EMPTY_PATH, FLAGS, TABLE, Flags, Plain, Switch
+from sigfs.query import parse_text
+from sigfs.tree import check_layout
 
 IGNORED: Final = frozenset({
     "_netdev", "auto", "default_permissions", "defaults", "group", "noauto", "nofail", "nouser", "nousers", "owner",
@@ -38,11 +26,28 @@ REFUSED: Final = {
     "allow_root": "there is allow_other",
 }
 
-SWITCHES: Final = frozenset({"allow_other", "coherent", "nopassthrough", "passthrough", "ro", "rw"})
-SETTINGS: Final = frozenset({"attr_timeout", "entry_timeout", "filter", "layout", "state_dir", "transport", "view"})
+SWITCHES: Final[Mapping[str, tuple[str, bool]]] = {
+    "ro": ("read_only", True),
+    "rw": ("read_only", False),
+    **{
+        word: (name, on)
+        for name, setting in TABLE.items()
+        if isinstance(setting.kind, Switch) and name != "read_only"
+        for word, on in ((name, True), (f"no{name}", False))
+    },
+}
+"""Words without a value: which setting they turn on or off."""
 
-MAX_TIMEOUT_S: Final = 1e9
-"""What still fits into all transports' arithmetic: 31 years."""
+VALUES: Final = frozenset(
+    name for name, setting in TABLE.items() if setting.variable and not isinstance(setting.kind, Switch | Flags)
+)
+"""Settings that are spelled ``NAME=VALUE``."""
+
+_FIELDS: Final = {"entry_timeout": "entry_timeout_s", "attr_timeout": "attr_timeout_s"}
+_LONG: Final = {"filter": "a filter", "layout": "a template"}
+
+Chosen: TypeAlias = dict[str, Any]
+"""What has been chosen, by the names of ``MountOptions``, and of ``log_level`` and ``log_format``."""
 
 
 class DirectoryName(click.Path):
@@ -57,23 +62,6 @@ class DirectoryName(click.Path):
         if not value:
             self.fail(EMPTY_PATH, param, ctx)
         return super().convert(value, param, ctx)
-
-
-class Chosen(TypedDict, total=False):
-    """What ``-o`` says, in the words of ``MountOptions``."""
-
-    read_only: bool
-    allow_other: bool
-    passthrough: bool
-    coherent: bool
-    entry_timeout_s: float
-    attr_timeout_s: float
-    layout: Layout
-    filter: Expr
-    view: str
-    transport: str
-    options: tuple[str, ...]
-    state_dir: str
 
 
 def parse_options(texts: Iterable[str]) -> Chosen:
@@ -93,16 +81,17 @@ def parse_options(texts: Iterable[str]) -> Chosen:
             continue
         if name in REFUSED:
             raise click.BadParameter(f"{name} cannot be chosen: {REFUSED[name]}", param_hint="-o")
-        if name in SETTINGS:
-            _set(chosen, name, value)
-        elif equals and name in SWITCHES | VFS_FLAGS | IGNORED:
+        if name in VALUES:
+            take(chosen, name, value)
+        elif equals and name in SWITCHES.keys() | FLAGS | IGNORED:
             raise click.BadParameter(f"{name} takes no value", param_hint="-o")
         elif name in SWITCHES:
-            _switch(chosen, name)
-        elif name in VFS_FLAGS:
+            setting, chosen_value = SWITCHES[name]
+            chosen[setting] = chosen_value
+        elif name in FLAGS:
             generic.append(name)
         else:
-            near = near_match(name, SWITCHES | SETTINGS | VFS_FLAGS | IGNORED)
+            near = near_match(name, VALUES | FLAGS | IGNORED | SWITCHES.keys())
             hint = f"; did you mean {near}?" if near else ""
             if "filter" in chosen:
                 hint += "; a filter that contains a comma goes into --filter"
@@ -112,62 +101,33 @@ def parse_options(texts: Iterable[str]) -> Chosen:
     return chosen
 
 
-def _switch(chosen: Chosen, name: str) -> None:
-    match name:
-        case "ro" | "rw":
-            chosen["read_only"] = name == "ro"
-        case "passthrough" | "nopassthrough":
-            chosen["passthrough"] = name == "passthrough"
-        case "allow_other":
-            chosen["allow_other"] = True
-        case "coherent":
-            chosen["coherent"] = True
+def take(chosen: Chosen, name: str, text: str) -> None:
+    """Understand a word ``NAME=TEXT`` of ``-o``.
 
-
-def _set(chosen: Chosen, name: str, value: str) -> None:
-    match name:
-        case "entry_timeout":
-            chosen["entry_timeout_s"] = _seconds(name, value)
-        case "attr_timeout":
-            chosen["attr_timeout_s"] = _seconds(name, value)
-        case "filter":
-            try:
-                chosen["filter"] = parse_text(value)
-            except QuerySyntaxError as error:
-                raise click.BadParameter(
-                    f"filter=: {error}; a filter that contains a comma goes into --filter", param_hint="-o"
-                ) from None
-        case "layout":
-            try:
-                chosen["layout"] = check_layout(value)
-            except ValueError as error:
-                raise click.BadParameter(
-                    f"layout=: {error}; a template that contains a comma goes into --layout", param_hint="-o"
-                ) from None
-        case "view":
-            chosen["view"] = value
-        case "state_dir":
-            if not value:
-                raise click.BadParameter(f"state_dir=: {EMPTY_PATH}", param_hint="-o")
-            chosen["state_dir"] = os.path.abspath(value)
-        case "transport":
-            chosen["transport"] = _one_of(name, value, NAMES)
-
-
-def _one_of(name: str, value: str, known: Iterable[T]) -> T:
-    for choice in known:
-        if choice == value:
-            return choice
-    raise click.BadParameter(f"{name}= is one of: {', '.join(known)}", param_hint="-o")
-
-
-def _seconds(name: str, value: str) -> float:
+    Raises:
+        click.BadParameter: an impossible value.
+    """
     try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < MAX_TIMEOUT_S:
-        raise click.BadParameter(
-            f"{name}= is a number of seconds from 0 to less than {MAX_TIMEOUT_S:,.0f}, not {value!r}", param_hint="-o"
-        )
-    return seconds
+        chosen[field_of(name)] = understood(name, TABLE[name].kind.parse(text))
+    except ValueError as error:
+        more = f"; {_LONG[name]} that contains a comma goes into --{name}" if name in _LONG else ""
+        raise click.BadParameter(f"{name}={':' if more else ''} {error}{more}", param_hint="-o") from None
+
+
+def understood(name: str, value: Plain) -> Any:
+    """Give the value of a setting as ``MountOptions`` takes it.
+
+    Raises:
+        ValueError: a layout or a query that cannot be understood.
+    """
+    match name:
+        case "layout":
+            return check_layout(str(value))
+        case "filter":
+            return parse_text(str(value))
+    return value
+
+
+def field_of(name: str) -> str:
+    """Name the field of ``MountOptions`` that has a setting."""
+    return _FIELDS.get(name, name)

@@ -9,10 +9,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from sigfs.api.project import get_project
-from sigfs.cli.options import EMPTY_PATH, SETTINGS, SWITCHES, VFS_FLAGS
+from sigfs.cli.options import SWITCHES, VALUES
 from sigfs.errors import SigfsError
+from sigfs.model.settings import EMPTY_PATH, FLAGS, TABLE, profile_names
 from sigfs.model.views import read_views
-from sigfs.transports.base import NAMES
 from sigfs.transports.mounts import FS_TYPE, mounts
 from sigfs.tree import LAYOUTS, Layout, check_layout
 
@@ -75,6 +75,16 @@ class ViewName(click.types.StringParamType):
         return [CompletionItem(name) for name in views if name.startswith(incomplete)]
 
 
+class ProfileName(click.types.StringParamType):
+    """The name of a mount profile, which completes."""
+
+    name = "profile"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Name those that there are."""
+        return [CompletionItem(name) for name in profile_names() if name.startswith(incomplete)]
+
+
 class MountOptionWords(click.types.StringParamType):
     """The value of ``-o``, which completes its last word."""
 
@@ -83,6 +93,6 @@ class MountOptionWords(click.types.StringParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         """Complete the name of an option, or one of the values of a setting that has few."""
         before, comma, word = incomplete.rpartition(",")
-        words = [*SWITCHES, *VFS_FLAGS, *(f"{name}=" for name in SETTINGS)]
-        words += [f"layout={name}" for name in LAYOUTS] + [f"transport={name}" for name in NAMES]
+        words = [*SWITCHES, *FLAGS, *(f"{name}=" for name in VALUES), *(f"layout={name}" for name in LAYOUTS)]
+        words += [f"{name}={choice}" for name in VALUES for choice in TABLE[name].kind.choices]
         return [CompletionItem(before + comma + each) for each in sorted(words) if each.startswith(word)]

@@ -9,7 +9,8 @@ from sigfs.cli.app import say
 from sigfs.cli.choosing import QueryCommand, QueryWord, project_option, query_of
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.cli.params import LayoutText, ViewName
-from sigfs.model.views import NamedView, config_path, find_view, read_views, remove_view, write_view
+from sigfs.model.settings import project_file
+from sigfs.model.views import NamedView, find_view, read_views, remove_view, write_view
 from sigfs.mount.views import read_view
 from sigfs.query import EVERYTHING, And, Expr, format_text
 from sigfs.tree import Layout, View
@@ -48,7 +49,7 @@ def add_command(name: str, words: tuple[str, ...], layout: Layout, replace: bool
     """Keep a view: the jobs that QUERY holds for (all, if there is none), arranged by a layout."""
     project = get_project(project_path)
     write_view(project.root, NamedView(name, layout, format_text(query_of(words))), replace=replace)
-    say(f"kept in {config_path(project.root)}")
+    say(f"kept in {project_file(project.root)}")
 
 
 @view_command.command("list")

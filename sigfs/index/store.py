@@ -33,7 +33,7 @@ from urllib.parse import quote_from_bytes
 
 import xxhash
 
-from sigfs.errors import DamagedStore
+from sigfs.errors import DamagedStore, InvalidConfig
 from sigfs.index import journal as journals
 from sigfs.index.index import Index, without_collector
 from sigfs.index.journal import Journal
@@ -60,6 +60,7 @@ from sigfs.index.place import (
 )
 from sigfs.index.snapshot import dump, parse, read_meta
 from sigfs.model import files
+from sigfs.model.settings import configured_state_dir
 from sigfs.model.types import UNKNOWN, Change, Json
 from sigfs.version import __version__
 
@@ -163,11 +164,17 @@ class Store:
         """Find the place. Nothing is made, and nothing fails: at worst it is a store that keeps nothing.
 
         Args:
-            state_dir: for stores of any number of projects, in place of the project's own ``.sigfs``.
+            state_dir: for stores of any number of projects, in place of the project's own ``.sigfs``; by default what
+                configuration files say.
             sync: bring each change to the disk before it counts, for about 0.1 ms each.
         """
         root = os.path.abspath(project_root)
         key = xxhash.xxh3_64_hexdigest(os.fsencode(os.path.realpath(root)))
+        if state_dir is None:
+            try:
+                state_dir = configured_state_dir(root)
+            except InvalidConfig as error:
+                log.warning("%s", error)
         if state_dir is None:
             wanted = Place(root, (".sigfs", "index"), private=False)
         else:

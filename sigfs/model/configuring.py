@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from configobj import ConfigObj, ConfigObjError
@@ -29,15 +29,8 @@ def editing(path: str) -> Iterator[ConfigObj]:
         InvalidConfig: the file cannot be understood, or what was put into it could not be read again.
         OSError: the file cannot be written.
     """
-    path = os.path.realpath(path)
-    # The directory is locked, not the file, which is another one after each change.
-    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        lines, mode = [], 0o666
-        if os.path.lexists(path):
-            lines = list(read_config(path).lines)
-            mode = stat.S_IMODE(os.stat(path).st_mode)
+    with replacing(path) as (real, write):
+        lines = list(read_config(real).lines) if os.path.lexists(real) else []
         while lines and not lines[-1]:
             lines.pop()
         config = ConfigObj(lines, interpolation=False)
@@ -46,14 +39,33 @@ def editing(path: str) -> Iterator[ConfigObj]:
         after = config.dict()
         if after == before:
             return
-        written = _respelled(lines, before, after) or _rewritten(config, path)
+        written = _respelled(lines, before, after) or _rewritten(config, real)
         if ConfigObj(written, interpolation=False).dict() != after:
-            raise InvalidConfig(f"{path}: a value cannot be written so that it is read again")
+            raise InvalidConfig(f"{real}: a value cannot be written so that it is read again")
         try:
             data = "".join(f"{line}\n" for line in written).encode()
         except UnicodeEncodeError:
-            raise InvalidConfig(f"{path}: a value cannot be written: it is not UTF-8 text") from None
+            raise InvalidConfig(f"{real}: a value cannot be written: it is not UTF-8 text") from None
+        write(data)
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[tuple[str, Callable[[bytes], None]]]:
+    """Give the path of a file free of links, which need not be there, and a function that gives it another content.
+
+    Nobody else who does it so comes in between.
+    """
+    path = os.path.realpath(path)
+    # The directory is locked, not the file, which is another one after each change.
+    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def write(data: bytes) -> None:
+        mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.lexists(path) else 0o666
         files.write_atomic(fd, os.path.basename(path), data, mode)
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield path, write
     finally:
         os.close(fd)
 

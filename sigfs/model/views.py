@@ -1,30 +1,27 @@
 """Named views of a project: which jobs, and how they are arranged, under a name.
 
-Owned here: the section ``[views]`` of ``.sigfs/config``, the one configuration file that sigfs writes; those of signac
-are never touched. What a layout or a filter means is not known here: both are text.
+Owned here: the table ``[views]`` of ``.sigfs/config.toml``; and that of ``.sigfs/config``, in signac's dialect, where
+earlier versions have kept them: it is read, and nothing is put there any more. What a layout or a filter means is not
+known here: both are text.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from configobj import ConfigObj
-
 from sigfs.errors import InvalidConfig, NoSuchView
-from sigfs.model.config import Config, read_config
+from sigfs.model.config import read_config
 from sigfs.model.configuring import editing
+from sigfs.model.settings import VIEWS, project_file
+from sigfs.model.toml import editing_toml, read_toml
 
-DIRECTORY: Final = ".sigfs"
-FILE: Final = "config"
 DEFAULT_LAYOUT: Final = "auto"
 
 _NAME: Final = re.compile(r"\w[\w.+-]{0,99}")
-_SECTION: Final = "views"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +38,22 @@ class NamedView:
     filter: str = ""
 
 
-def config_path(root: str) -> str:
-    """Name the file for the project at *root*."""
-    return os.path.join(root, DIRECTORY, FILE)
+def view_files(root: str) -> tuple[str, str]:
+    """Name the files that the views of the project at *root* are in; the second one counts where both have one."""
+    return os.path.join(root, ".sigfs", "config"), project_file(root)
 
 
 def read_views(root: str) -> dict[str, NamedView]:
     """Give the views of the project at *root*, by name.
 
     Raises:
-        InvalidConfig: the file cannot be understood; the message names file and line.
+        InvalidConfig: a file cannot be understood; the message names file and line.
     """
-    path = config_path(root)
-    if not os.path.lexists(path):
-        return {}
-    config = read_config(path)
-    section = config.values.get(_SECTION, {})
-    if not isinstance(section, Mapping):
-        raise config.error(_SECTION, f"{_SECTION} must be a section, [{_SECTION}]")
-    return {name: _view(config, name, section[name]) for name in sorted(section)}
+    views = _read_old(root)
+    toml = read_toml(project_file(root))
+    if toml is not None:
+        views |= _views(toml.values.get(VIEWS, {}), lambda name, why: toml.error(name, why, _table_of(name)))
+    return dict(sorted(views.items()))
 
 
 def find_view(root: str, name: str) -> NamedView:
@@ -84,11 +78,14 @@ def write_view(root: str, view: NamedView, *, replace: bool = False) -> None:
     """
     if not _NAME.fullmatch(view.name):
         raise InvalidConfig(f"{view.name!r} is no name for a view: letters, digits and . _ + -, beginning with no sign")
-    with _editing(root) as config:
-        section = config.setdefault(_SECTION, {})
-        if view.name in section and not replace:
-            raise InvalidConfig(f"{config_path(root)}: there is a view {view.name} already; --replace replaces it")
-        section[view.name] = {"layout": view.layout, "filter": view.filter}
+    if not replace and view.name in read_views(root):
+        raise InvalidConfig(f"{project_file(root)}: there is a view {view.name} already; --replace replaces it")
+    os.makedirs(os.path.dirname(project_file(root)), mode=0o777, exist_ok=True)
+    with editing_toml(project_file(root)) as document:
+        views = document.setdefault(VIEWS, {})
+        if not replace and view.name in views:  # since it was read
+            raise InvalidConfig(f"{project_file(root)}: there is a view {view.name} already; --replace replaces it")
+        views[view.name] = {"layout": view.layout, "filter": view.filter}
 
 
 def remove_view(root: str, name: str) -> None:
@@ -100,8 +97,16 @@ def remove_view(root: str, name: str) -> None:
         OSError: the file cannot be written.
     """
     find_view(root, name)
-    with _editing(root) as config:
-        config.get(_SECTION, {}).pop(name, None)
+    old, new = view_files(root)
+    if os.path.lexists(new):
+        with editing_toml(new) as document:
+            views = document.get(VIEWS, {})
+            views.pop(name, None)
+            if not views:  # which would not be written
+                document.pop(VIEWS, None)
+    if name in _read_old(root):
+        with editing(old) as config:
+            config.get(VIEWS, {}).pop(name, None)
 
 
 def _no_such_view(root: str, name: str, views: Mapping[str, NamedView]) -> NoSuchView:
@@ -109,22 +114,33 @@ def _no_such_view(root: str, name: str, views: Mapping[str, NamedView]) -> NoSuc
     return NoSuchView(f"{root} has no view {name!r}; {known}")
 
 
-def _view(config: Config, name: str, values: object) -> NamedView:
+def _read_old(root: str) -> dict[str, NamedView]:
+    path = view_files(root)[0]
+    if not os.path.lexists(path):
+        return {}
+    config = read_config(path)
+    return _views(config.values.get(VIEWS, {}), config.error)
+
+
+def _views(table: object, error: Callable[[str, str], InvalidConfig]) -> dict[str, NamedView]:
+    if not isinstance(table, Mapping):
+        raise error(VIEWS, f"{VIEWS} must be a section, [{VIEWS}]")
+    return {name: _view(name, table[name], error) for name in table}
+
+
+def _view(name: str, values: object, error: Callable[[str, str], InvalidConfig]) -> NamedView:
     if not isinstance(values, Mapping):
-        raise config.error(name, f"the view {name} must be a section, [[{name}]]")
+        raise error(name, f"the view {name} must be a section, with layout and filter")
     found = []
     for key, default in (("layout", DEFAULT_LAYOUT), ("filter", "")):
         value = values.get(key, default)
         if not isinstance(value, str):
-            raise config.error(name, f"{key} of the view {name} must be one value (quote a value with a comma)")
+            raise error(name, f"{key} of the view {name} must be one value (quote a value with a comma)")
         found.append(value)
     if not _NAME.fullmatch(name):
-        raise config.error(name, f"{name!r} is no name for a view")
+        raise error(name, f"{name!r} is no name for a view")
     return NamedView(name, *found)
 
 
-@contextmanager
-def _editing(root: str) -> Iterator[ConfigObj]:
-    os.makedirs(os.path.join(root, DIRECTORY), mode=0o777, exist_ok=True)
-    with editing(config_path(root)) as config:
-        yield config
+def _table_of(name: str) -> str:
+    return "" if name == VIEWS else VIEWS

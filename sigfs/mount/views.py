@@ -10,7 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 from sigfs.errors import InvalidConfig, QuerySyntaxError
-from sigfs.model.views import NamedView, config_path, read_views
+from sigfs.model.settings import project_file
+from sigfs.model.views import NamedView, read_views, view_files
 from sigfs.query import parse_text
 from sigfs.tree import View, check_layout
 
@@ -29,7 +30,7 @@ def read_view(root: str, named: NamedView) -> View:
     try:
         return View(check_layout(named.layout), parse_text(named.filter))
     except (QuerySyntaxError, ValueError) as error:
-        raise InvalidConfig(f"{config_path(root)}: the view {named.name}: {error}") from None
+        raise InvalidConfig(f"{project_file(root)}: the view {named.name}: {error}") from None
 
 
 class NamedViews:
@@ -37,7 +38,7 @@ class NamedViews:
 
     What cannot be understood is left out, with a line in the log.
 
-    Complexity: one system call; the file is read when it has changed.
+    Complexity: two system calls; a file is read when it has changed.
     """
 
     def __init__(self, root: str) -> None:
@@ -47,11 +48,7 @@ class NamedViews:
 
     def __call__(self) -> Mapping[str, View]:
         """Give the views by name."""
-        try:
-            found = os.stat(config_path(self._root))
-        except OSError:
-            return {}
-        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        stamp = tuple(_stamp(path) for path in view_files(self._root))
         known, views = self._known
         if known != stamp:
             views = self._read()
@@ -69,3 +66,11 @@ class NamedViews:
         except InvalidConfig as error:
             log.warning("%s", error)
         return views
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

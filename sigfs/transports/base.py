@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sigfs.errors import FuseUnavailable, SigfsError
+from sigfs.model.settings import TRANSPORTS
 from sigfs.vfs.types import FsError, Notifier
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAMES = ("kernel", "llfuse", "fusepy")
+NAMES = TRANSPORTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sigfs.model.settings import TABLE, Text, spelled
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -47,3 +49,25 @@ def test_every_invariant_that_code_or_tests_cite_is_in_the_list() -> None:
     cited = {name for path in files for name in re.findall(r"\b(I\d{1,2})\b", path.read_text(encoding="utf-8"))}
     assert cited
     assert cited <= listed
+
+
+def settings_table() -> list[str]:
+    """Give the rows of the table of settings in docs/administration.md."""
+    rows = []
+    for setting in TABLE.values():
+        kind, default = setting.kind, spelled(setting.default)
+        shown = f"`{default}`" if default else ""
+        where = "a profile" if not setting.variable else "all" if "project" in setting.layers else "all but the project"
+        one_of = (
+            f" One of {', '.join(f'`{word}`' for word in kind.choices)}."
+            if isinstance(kind, Text) and kind.choices
+            else ""
+        )
+        variable = f"`{setting.variable}`" if setting.variable else ""
+        rows.append(f"| `{setting.name}` | {variable} | {shown} | {where} | {setting.help}{one_of} |")
+    return rows
+
+
+def test_the_settings_are_documented_as_they_are() -> None:
+    page = (ROOT / "docs" / "administration.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in page if row in settings_table()] == settings_table()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sigfs.errors import InvalidConfig, NoSuchView
-from sigfs.model.views import NamedView, config_path, find_view, read_views, remove_view, write_view
+from sigfs.model.settings import project_file
+from sigfs.model.views import NamedView, find_view, read_views, remove_view, view_files, write_view
 
 
 def test_a_view_is_kept_and_forgotten(tmp_path: Path) -> None:
@@ -24,13 +25,13 @@ def test_a_view_is_kept_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_only_the_file_of_sigfs_is_written_and_what_else_it_says_stays(tmp_path: Path) -> None:
-    config = Path(config_path(str(tmp_path)))
+    config = Path(project_file(str(tmp_path)))
     config.parent.mkdir()
-    config.write_text("# mine\nother = 1\n\n[section]\n# c\na = b\n")
+    config.write_text("# mine\nother = 1\n\n[section]\n# c\na = 2\n")
     write_view(str(tmp_path), NamedView("x"))
     assert config.read_text().startswith("# mine\nother = 1\n")
-    assert "# c\na = b\n" in config.read_text()
-    assert [path.name for path in tmp_path.rglob("*")] == [".sigfs", "config"]
+    assert "# c\na = 2\n" in config.read_text()
+    assert [path.name for path in tmp_path.rglob("*")] == [".sigfs", "config.toml"]
 
 
 def test_a_name_is_not_taken_twice_unless_asked_to(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_no_such_view_names_those_there_are(tmp_path: Path) -> None:
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidConfig, match="no name for a view"):
         write_view(str(tmp_path), NamedView(name))
-    assert not Path(config_path(str(tmp_path))).exists()
+    assert not Path(project_file(str(tmp_path))).exists()
 
 
 @pytest.mark.parametrize(
@@ -62,12 +63,13 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     [
         ("views = 1", "section"),
         ("[views]\nx = 1", "line 2"),
-        ("[views]\n[[x]]\nlayout = a, b", "line 2.*comma"),
+        ("[views.'a b']", "line 1.*no name"),
+        ("[views.x]\nlayout = ['a', 'b']", "line 1.*one value"),
         ("[views", "line 1"),
     ],
 )
 def test_a_file_that_cannot_be_understood_says_where(tmp_path: Path, text: str, why: str) -> None:
-    config = Path(config_path(str(tmp_path)))
+    config = Path(project_file(str(tmp_path)))
     config.parent.mkdir()
     config.write_text(text)
     with pytest.raises(InvalidConfig, match=why):
@@ -77,7 +79,22 @@ def test_a_file_that_cannot_be_understood_says_where(tmp_path: Path, text: str, 
 def test_a_value_that_the_file_cannot_hold_is_refused_and_nothing_changed(tmp_path: Path) -> None:
     root = str(tmp_path)
     write_view(root, NamedView("x"))
-    before = Path(config_path(root)).read_bytes()
+    before = Path(project_file(root)).read_bytes()
     with pytest.raises(InvalidConfig, match="cannot be written"):
-        write_view(root, NamedView("y", "auto", 'a "\'\'\'" """" \'\n'))
-    assert Path(config_path(root)).read_bytes() == before
+        write_view(root, NamedView("y", "auto", "a \udcff"))
+    assert Path(project_file(root)).read_bytes() == before
+
+
+def test_views_of_an_earlier_version_are_shown_replaced_and_removed(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    old = Path(view_files(root)[0])
+    old.parent.mkdir()
+    old.write_text("# mine\n[views]\n[[hot]]\nlayout = hive\nfilter = T.$gt 2\n[[cold]]\n")
+    assert read_views(root) == {"cold": NamedView("cold"), "hot": NamedView("hot", "hive", "T.$gt 2")}
+    with pytest.raises(InvalidConfig, match="already"):
+        write_view(root, NamedView("hot"))
+    write_view(root, NamedView("hot", "full"), replace=True)
+    assert find_view(root, "hot") == NamedView("hot", "full")
+    remove_view(root, "hot")
+    assert read_views(root) == {"cold": NamedView("cold")}
+    assert old.read_text().startswith("# mine\n")
