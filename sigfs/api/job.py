@@ -616,7 +616,7 @@ class Job(LegacyJob):
         """Move the job into the workspace of another project.
 
         Raises:
-            As assigning ``path``.
+            NoSuchJob, DestinationExists, JobChanged, OSError: as assigning `path`.
         """
         workspace = project.workspace
         self._move(os.path.join(workspace.path, workspace.statepoint_id(self._read_statepoint())))
