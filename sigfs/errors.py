@@ -144,6 +144,10 @@ class ExportError(SigfsError, ValueError):
     """A view cannot be exported so, or not there."""
 
 
+class NotImportable(SigfsError, ValueError):
+    """Nothing can be imported from an origin, or not so; or jobs that were to be imported stay where they are."""
+
+
 class MountError(SigfsError, OSError):
     """A file system cannot be mounted or unmounted."""
 

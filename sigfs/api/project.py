@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sigfs.api.cursor import Filter, Jobs, query_of
 from sigfs.api.document import Document
+from sigfs.api.exchange import Exchange
 from sigfs.api.job import Job
 from sigfs.api.legacy import LegacyProject, renamed
 from sigfs.api.workspace import Workspace
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _CANDIDATES_SHOWN: Final = 5
 
 
-class Project(LegacyProject):
+class Project(LegacyProject, Exchange):
     """A project: its jobs, and what they are asked by.
 
     A project is a collection of `Job`: iteration, ``len`` and ``in`` are about the jobs that can be read, so that a

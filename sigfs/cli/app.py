@@ -50,6 +50,7 @@ class Commands(click.Group):
         "index": "index",
         "view": "views",
         "export": "export",
+        "import": "importing",
         "mount": "mounting",
         "umount": "mounted",
         "status": "mounted",

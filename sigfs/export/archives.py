@@ -156,7 +156,10 @@ class _Tar:
 
 
 class _Zip:
-    """With times to two seconds and rights; no owners, extended attributes or hard links, which zip does not have."""
+    """With times to two seconds and rights; no owners, extended attributes or hard links, which zip does not have.
+
+    Directories are in it where they are empty, since signac takes each entry that it imports for a file.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED)
@@ -165,6 +168,8 @@ class _Zip:
         kind = stat.S_IFMT(status.st_mode)
         if kind not in (stat.S_IFDIR, stat.S_IFLNK, stat.S_IFREG):
             raise ExportError(f"zip cannot hold {name}, which is no file, directory or symbolic link: use tar")
+        if kind == stat.S_IFDIR and not _is_empty(path, directory_fd):
+            return
         entry = zipfile.ZipInfo(
             name + "/" if kind == stat.S_IFDIR else name, time.localtime(max(status.st_mtime, _EARLIEST_S + 86400))[:6]
         )
@@ -196,6 +201,14 @@ _TAR_TYPES: Final = {
     stat.S_IFCHR: tarfile.CHRTYPE,
     stat.S_IFBLK: tarfile.BLKTYPE,
 }
+
+
+def _is_empty(name: str, directory_fd: int) -> bool:
+    fd = os.open(name, trees.LIST_FLAGS, dir_fd=directory_fd)
+    try:
+        return not os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _attributes(path: int | str) -> dict[str, str]:

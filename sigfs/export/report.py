@@ -1,4 +1,4 @@
-"""What an export is asked for and what it tells: words that are needed before anything else is."""
+"""What an export or an import is asked for and what it tells: words that are needed before anything else is."""
 
 from __future__ import annotations
 
@@ -32,3 +32,23 @@ class Report:
     in_the_way: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     pending: int = 0
+
+
+@dataclass(slots=True)
+class Imported:
+    """What has been imported, or with ``dry_run`` would be. Paths are relative to the origin, "." is itself.
+
+    Attributes:
+        imported: path -> id of jobs that are new in the workspace.
+        unchanged: path -> id of jobs that are in the workspace with the same data.
+        failed: path -> why of jobs that could not be imported.
+        left: directories with files that belong to no job.
+        spelled: whether there are no state point files, so that the paths have been read.
+    """
+
+    origin: str
+    imported: dict[str, str] = field(default_factory=dict)
+    unchanged: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    spelled: bool = False

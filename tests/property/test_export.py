@@ -1,16 +1,23 @@
-"""A plan that is brought up to date, beside one that is made anew."""
+"""A plan that is brought up to date, beside one that is made anew; and what is exported, imported again."""
 
 from __future__ import annotations
+
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sigfs.api.project import Project
+from sigfs.export.exporting import Options, export, export_archive
+from sigfs.export.importing import ImportOptions, import_jobs
 from sigfs.export.links import directories_of
 from sigfs.export.plan import Known, listed_keys, plan
 from sigfs.index import Index, Table
 from sigfs.tree import Tree
-from tests.support.strategies import added, statepoints
+from tests.support.projects import make_project
+from tests.support.strategies import added, job_id, statepoints
 
 few = st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 1.0, True, 2, "x", None, {"d": 1}]), max_size=3)
 
@@ -75,3 +82,38 @@ def test_another_spelling_of_a_value_that_comes_gives_the_others_its_name() -> N
     with index.reading() as table:
         assert plan(tree, table, known) == plan(tree, table)
         assert "a/0/k/1" in plan(tree, table)
+
+
+METHODS = ["symlink", "copy", "hardlink", "move", "tar", "zip"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(few | statepoints, min_size=1, max_size=5, unique_by=job_id),
+    st.sampled_from(METHODS),
+    st.sampled_from(["auto", "full", "hive", "signac", "{job.id}"]),
+)
+def test_what_is_exported_is_imported_with_the_same_ids_and_bytes(
+    jobs: list[dict[str, object]], method: str, layout: str
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        old, new = Project(make_project(f"{directory}/old", *jobs)), Project(make_project(f"{directory}/new"))
+        for number, statepoint in enumerate(jobs):
+            Path(old.workspace.path, job_id(statepoint), "data").write_text(str(number))
+        before = contents(old.workspace.path)
+        options = Options(layout, method="copy" if method in ("tar", "zip") else method)  # type: ignore[arg-type]
+        if method in ("tar", "zip"):
+            export_archive(old, f"{directory}/target", method, options)  # type: ignore[arg-type]
+        else:
+            export(old, f"{directory}/target", options)
+        report = import_jobs(new, f"{directory}/target", ImportOptions())
+        assert not report.failed
+        assert contents(new.workspace.path) == before
+        report = import_jobs(new, f"{directory}/target", ImportOptions())
+        assert (len(report.unchanged), report.imported, report.failed) == (len(jobs), {}, {})
+
+
+def contents(workspace: str) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(workspace)): path.read_bytes() for path in Path(workspace).rglob("*") if path.is_file()
+    }
