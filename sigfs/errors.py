@@ -148,6 +148,10 @@ class NotImportable(SigfsError, ValueError):
     """Nothing can be imported from an origin, or not so; or jobs that were to be imported stay where they are."""
 
 
+class BackupError(SigfsError, ValueError):
+    """A backup or a snapshot cannot be made there, or cannot be used."""
+
+
 class MountError(SigfsError, OSError):
     """A file system cannot be mounted or unmounted."""
 

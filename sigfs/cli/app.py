@@ -51,6 +51,8 @@ class Commands(click.Group):
         "view": "views",
         "export": "export",
         "import": "importing",
+        "backup": "backup",
+        "snapshot": "backup",
         "mount": "mounting",
         "umount": "mounted",
         "status": "mounted",

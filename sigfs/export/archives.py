@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import stat
@@ -33,6 +34,9 @@ class Writer(Protocol):
     def add(self, name: str, status: os.stat_result, directory_fd: int, path: str) -> None:
         """Add the entry *path* of the directory *directory_fd*, under *name*."""
 
+    def add_text(self, name: str, data: bytes) -> None:
+        """Add a file that is not on the disk."""
+
 
 def write_archive(
     target: str, workspace: str, jobs: Mapping[str, str], kind: Archive, progress: Progress | None = None
@@ -42,9 +46,23 @@ def write_archive(
     Args:
         jobs: as a plan.
     Raises:
+        JobChanged: a file became shorter while it was read.
+        DestinationExists, ExportError, OSError: as `new_archive`.
+    """
+    with new_archive(target, kind) as writer:
+        for number, (path, job) in enumerate(sorted(jobs.items())):
+            if progress is not None:
+                progress(number, len(jobs))
+            add_directory(writer, path, job_path(workspace, job))
+
+
+@contextlib.contextmanager
+def new_archive(target: str, kind: Archive) -> Iterator[Writer]:
+    """Give what takes the entries of the archive *target*, which is there if the block ends well.
+
+    Raises:
         DestinationExists: there is something of that name.
         ExportError: the format cannot be written here, or cannot hold a name.
-        JobChanged: a file became shorter while it was read.
         OSError: no space and the like; there is no archive then.
     """
     above, name = os.path.split(target)
@@ -58,10 +76,7 @@ def write_archive(
         try:
             with open(fd, "r+b") as file:
                 with _WRITERS[kind](file) as writer:
-                    for number, (path, job) in enumerate(sorted(jobs.items())):
-                        if progress is not None:
-                            progress(number, len(jobs))
-                        _add_job(writer, path, job_path(workspace, job))
+                    yield writer
                 file.flush()
                 os.fsync(file.fileno())
             try:
@@ -80,7 +95,12 @@ def write_archive(
         os.close(above_fd)
 
 
-def _add_job(writer: Writer, path: str, directory: str) -> None:
+def add_directory(writer: Writer, path: str, directory: str) -> None:
+    """Add a job's directory, with all that is in it, as *path*.
+
+    Raises:
+        JobChanged: something in it is gone while it is read.
+    """
     try:
         fd = os.open(directory, trees.LIST_FLAGS)
         try:
@@ -133,6 +153,11 @@ class _Tar:
             self._add_file(entry, status, directory_fd, path)
         else:
             self._tar.addfile(entry)
+
+    def add_text(self, name: str, data: bytes) -> None:
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mtime = len(data), int(time.time())
+        self._tar.addfile(entry, io.BytesIO(data))
 
     def _add_file(self, entry: tarfile.TarInfo, status: os.stat_result, directory_fd: int, path: str) -> None:
         key = (status.st_dev, status.st_ino)
@@ -189,6 +214,9 @@ class _Zip:
                 self._zip.writestr(entry, os.fsencode(os.readlink(path, dir_fd=directory_fd)) if is_link else b"")
         except UnicodeEncodeError:
             raise ExportError(f"zip cannot hold the name {name!r}, which is no UTF-8: use tar") from None
+
+    def add_text(self, name: str, data: bytes) -> None:
+        self._zip.writestr(name, data)
 
     def close(self) -> None:
         self._zip.close()

@@ -1,0 +1,55 @@
+"""Who makes a backup may be killed at any call, or have any call fail: what was there stays whole, and the next backup
+completes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sigfs.api.project import Project
+from sigfs.backup import kept
+from sigfs.backup.making import Options, back_up
+from tests.support.projects import add_job, job_id, make_project
+from tests.support.stepping import every_call, fail_at_each_call, kill_at_each_call
+
+OLD, NEW = {"a": 1}, {"a": 2}
+
+
+def run(path: str, *, incremental: bool = True) -> None:
+    project = Project(os.path.join(path, "project"))
+    state = os.path.join(path, "state")
+    back_up(project, os.path.join(path, "backup"), Options(incremental=incremental, state_dir=state))
+
+
+def prepare(path: str) -> None:
+    root = make_project(os.path.join(path, "project"), OLD)
+    run(path)
+    add_job(root, NEW)
+
+
+def full(path: str) -> None:
+    run(path, incremental=False)
+
+
+def look(path: str) -> None:
+    backup = kept.read(os.path.join(path, "backup", "metadata"))
+    assert backup is not None
+    assert backup.damaged == []
+    assert {job_id(OLD)} <= backup.jobs.keys() <= {job_id(OLD), job_id(NEW)}
+    script = os.path.join(path, "backup", "restore.sh")
+    assert job_id(OLD) in subprocess.run(["sh", script, "list"], capture_output=True, text=True, check=True).stdout
+    run(path)
+    assert Path(script).read_text().endswith("# end of restore.sh\n")
+    assert job_id(NEW) in Path(script).read_text()
+    assert not [name for _, _, names in os.walk(os.path.join(path, "backup")) for name in names if name[0] == "."]
+
+
+@pytest.mark.parametrize(("act", "code"), [(run, None), (run, errno.ENOSPC), (full, None)])
+def test_a_backup_is_completed_by_the_next_one(tmp_path: Path, act: object, code: int | None) -> None:
+    stop = (prepare, act, look, tmp_path)
+    calls = kill_at_each_call(*stop) if code is None else fail_at_each_call(code, *stop)  # type: ignore[arg-type]
+    every_call(calls, "openat", "write", "fsync", "renameat")
