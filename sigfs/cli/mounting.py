@@ -130,6 +130,8 @@ def _run(
         registered.append(registry.register(_registration(options, report, log_file)))
         if registered[-1] is None:
             note("the mount is not listed for sigfs status, and sigfs umount cannot wait for its server")
+        for path in report.silent:
+            note(f"{path} does not answer: its jobs are missing until it does")
         unreadable = _unreadable(options, report)
         if unreadable:
             log.warning("%s", unreadable)

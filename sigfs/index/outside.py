@@ -110,10 +110,14 @@ def read_places(
     return Findings(changes, pending)
 
 
-def known_outside(table: Table, places: Places) -> Stamped:
-    """What *table* knows of the jobs outside of the workspace; O(jobs there)."""
+def known_outside(table: Table, places: Places, base: str | None = None) -> Stamped:
+    """What *table* knows of the jobs in the indexed directory *base*, or of those in none of now; O(jobs outside)."""
     stamped = Stamped([], array("Q"), array("Q"), array("Q"))
+    now = {place.path for place in places.places}
     for key in places.known_keys():
+        location = places.location(key)
+        if location is None or (location.base if location.base in now else None) != base:
+            continue
         stamp = table.stamp(key)
         if stamp is not None:
             stamped.ids.append(key)

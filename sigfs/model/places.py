@@ -83,6 +83,18 @@ class Listing:
     unreadable: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def troubles(self) -> dict[str, str]:
+        """Absolute paths of what could not be looked at, and why."""
+        return self.unreadable | dict.fromkeys(self.missing, "No such file or directory")
+
+    def add(self, other: Listing) -> None:
+        """Add what was found in another place."""
+        self.jobs |= other.jobs
+        self.directories += other.directories
+        self.unreadable |= other.unreadable
+        self.missing += other.missing
+
     def may_have(self, location: Location) -> bool:
         """Whether a job that is not among ``jobs`` may be there all the same."""
         path = location.path
@@ -241,7 +253,7 @@ class Places:
         taken: set[str] = set()
         for place in self.places:
             self.look(place, [""], found, taken)
-        self.troubles = found.unreadable | dict.fromkeys(found.missing, "No such file or directory")
+        self.troubles = found.troubles
         return found
 
     def look(self, place: Place, names: Iterable[str], found: Listing, taken: set[str]) -> None:

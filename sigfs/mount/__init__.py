@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigfs.api.project import Project, get_project
+from sigfs.errors import MountError
 from sigfs.index import Index
 from sigfs.index.crawl import crawl, new_and_gone, revalidate
 from sigfs.index.outside import known_outside, read_places, revalidate_places, split
@@ -29,7 +30,9 @@ from sigfs.index.store import Store
 from sigfs.model.indexed import read_indexed
 from sigfs.model.places import Places
 from sigfs.model.types import UNKNOWN
+from sigfs.mount.ending import in_time
 from sigfs.mount.misnamed import Misnamed
+from sigfs.mount.points import claimed
 from sigfs.mount.signals import Signals, Stopped
 from sigfs.mount.views import NamedViews
 from sigfs.query.expr import EVERYTHING, Expr, Space
@@ -61,6 +64,10 @@ WATCHED_S: Final = 60.0
 """With ``coherent``: how long it may believe the rest, unless something else is asked for. Not for ever, because of the
 little that is not told (see ``vfs.coherence``)."""
 
+
+_FEW_FILES: Final = 1024
+_FEWEST_FILES: Final = 64
+"""Descriptors: the server itself needs some 30, and a few for each thread."""
 
 _COLLECTIONS: Final = (10_000, 20, 50)
 """How often Python looks for cycles of garbage. Hardly any arise; what a walk brings in, some 20 objects a file, stays
@@ -110,6 +117,7 @@ class MountReport:
         example: names that lead from the mount point to a job, or as far as there are any; empty without jobs.
         pending: how many directories are named like jobs and have no state point that can be read.
         watching: how changes below are noticed.
+        silent: indexed directories that do not answer: their jobs are missing until they do.
     """
 
     project: str
@@ -119,6 +127,7 @@ class MountReport:
     example: tuple[str, ...]
     pending: int
     watching: Mode
+    silent: tuple[str, ...] = ()
 
 
 def serve(
@@ -140,8 +149,8 @@ def serve(
         SigfsError: the project cannot be read or mounted; nothing is left mounted.
     """
     signals = Signals()
-    signals.block(daemon=options.daemon)
     _raise_limits()
+    signals.block(daemon=options.daemon)
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # of leases, see ``syscalls.has_no_writer``
     os.umask(0)  # each request brings its caller's
     signals.start()
@@ -197,12 +206,12 @@ def _serve(
     def on_progress(done: int, total: int) -> None:
         if signals.asked.is_set():
             raise Stopped
-        if progress is not None:
+        if progress is not None and total:
             progress(done, total)
 
-    def compare_places(listing: Listing, with_documents: bool) -> Findings:
+    def compare_places(listing: Listing, with_documents: bool, base: str | None) -> Findings:
         with index.reading() as table:
-            known = known_outside(table, places)
+            known = known_outside(table, places, base)
         return revalidate_places(places, known, listing=listing, documents=with_documents, progress=outside.progress)
 
     def managed() -> list[JobId]:
@@ -239,7 +248,7 @@ def _serve(
     try:
         kind = load(options.transport)
         watcher.open()
-        pending, new = _catch_up(index, workspace, places, documents, on_progress, is_new=kept is None)
+        pending, new = _catch_up(index, workspace, places, outside, documents, on_progress, is_new=kept is None)
         gc.freeze()
         gc.set_threshold(*_COLLECTIONS)
         gc.enable()
@@ -250,29 +259,31 @@ def _serve(
             coherence = _follow(options, operations, notifier)
         elif options.coherent:
             log.warning("coherent has no effect: %s does not report the changes of others", kind_below)
-        signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
+        with claimed(options.mountpoint):
+            signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         store.attach(index)
         watcher.start()
         outside.start()
         misnamed.start(new)
         log.info("%s is mounted on %s by %s", project.root, options.mountpoint, options.transport)
         with index.reading() as table:
-            made = report(project, tree, table, pending, watcher.mode)
+            made = report(project, tree, table, pending, watcher.mode, tuple(outside.silent))
         ready(made)
         transport.serve(operations)
         log.info("%s is unmounted", options.mountpoint)
     finally:
-        misnamed.stop()
-        outside.stop()
-        watcher.stop()
-        if coherence is not None:
-            coherence.close()
-        if notifier is not None:
-            notifier.close()
-        if transport is not None:
-            transport.close()
-        operations.close()
-        store.close()
+        with in_time(lambda: None if transport is None else transport.let_go()):
+            misnamed.stop()
+            outside.stop()
+            watcher.stop()
+            if coherence is not None:
+                coherence.close()
+            if notifier is not None:
+                notifier.close()
+            if transport is not None:
+                transport.close()
+            operations.close()
+            store.close()
 
 
 def _follow(options: MountOptions, operations: Operations, notifier: Repeating) -> Coherence | None:
@@ -291,25 +302,28 @@ def _catch_up(
     index: Index,
     workspace: Workspace,
     places: Places,
+    outside: PlacesWatcher,
     documents: bool,
     progress: Callable[[int, int], None],
     *,
     is_new: bool,
 ) -> tuple[int, list[JobId]]:
-    """Have all jobs that there are, and if they matter their documents, in *index*.
+    """Have all jobs that there are, and if they matter their documents, in *index*; but for indexed directories that
+    do not answer.
 
     Returns:
         How many directories are pending, and the managed jobs that were read now.
     """
     stamp = workspace.stamp()
-    listing = places.listing()
     if is_new:
         index.documents = documents
         pending = index.load(crawl(workspace, documents=documents, progress=progress))
         new = index.ids()
+        count = outside.catch_up(index.apply, progress)
     elif stamp != UNKNOWN and stamp == index.listed and not documents and not places:
         return 0, []
     else:
+        count = outside.catch_up(index.apply, progress)  # first: it tells which jobs are none of the workspace's
         with index.reading() as table:
             known = table.stamped()
         known, _ = split(known, places) if places else (known, None)
@@ -321,20 +335,18 @@ def _catch_up(
         index.apply(found.changes)
         pending = found.pending
         new = [change.id for change in found.changes if change.record is not None]
-    if places:
-        with index.reading() as table:
-            known = known_outside(table, places)
-        found = revalidate_places(places, known, listing=listing, documents=documents, progress=progress)
-        index.apply(found.changes)
-        pending += found.pending
     index.listed = UNKNOWN if pending or places else stamp
-    return len(pending), new
+    return len(pending) + count, new
 
 
 def _raise_limits() -> None:
     """Allow as many open files as the system lets this process have: each file open in the mount is one here."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < _FEWEST_FILES:
+        raise MountError(f"a mount needs {_FEWEST_FILES} file descriptors, and may have {hard}; see ulimit -n")
+    if hard != resource.RLIM_INFINITY and hard < _FEW_FILES:
+        log.warning("RLIMIT_NOFILE is %d (ulimit -Hn): fewer files than that can be open in the mount at once", hard)
 
 
 def _spec(options: MountOptions, project: Project) -> MountSpec:
@@ -349,7 +361,9 @@ def _spec(options: MountOptions, project: Project) -> MountSpec:
     )
 
 
-def report(project: Project, tree: Tree, table: Table, pending: int, watching: Mode) -> MountReport:
+def report(
+    project: Project, tree: Tree, table: Table, pending: int, watching: Mode, silent: tuple[str, ...] = ()
+) -> MountReport:
     """Say what the view shows."""
     jobs = tree.jobs(tree.root, table)
     present = (key for key in table.fields(Space.SP) if jobs.intersect(table.having(key)))
@@ -362,6 +376,7 @@ def report(project: Project, tree: Tree, table: Table, pending: int, watching: M
         example=_example(tree, table),
         pending=pending,
         watching=watching,
+        silent=silent,
     )
 
 
@@ -389,5 +404,5 @@ def report_from_json(text: str) -> MountReport:
     """Read a report back."""
     data = json.loads(text)
     data["keys"] = tuple((key, count) for key, count in data["keys"])
-    data["example"] = tuple(data["example"])
+    data["example"], data["silent"] = tuple(data["example"]), tuple(data["silent"])
     return MountReport(**data)

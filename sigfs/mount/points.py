@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -140,6 +141,28 @@ def check_mountpoint(path: str, workspace: str) -> tuple[str, tuple[str, ...]]:
     if not os.access(mountpoint, os.W_OK):
         raise MountPointError(f"{path} is not writable for you, which mounting needs; choose a directory of your own")
     return mountpoint, tuple(notes)
+
+
+@contextlib.contextmanager
+def claimed(mountpoint: str) -> Iterator[None]:
+    """Let nobody else mount a project at the same place during the block.
+
+    Raises:
+        MountPointError: somebody has, since that was checked.
+    """
+    try:
+        fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountPointError(f"{mountpoint} cannot be used as a mount point: {error.strerror}") from None
+    try:
+        with contextlib.suppress(OSError):  # a file system that has no locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        found = mounted(mountpoint)
+        if found is not None and found.type == FS_TYPE:
+            raise MountPointError(f"{mountpoint} is mounted already (by sigfs, {found.source}), just now")
+        yield
+    finally:
+        os.close(fd)
 
 
 def _is_within(path: str, directory: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import MountBusy, MountError
+from sigfs.mount.ending import leave
 from sigfs.transports.mounts import Mount, libc, mounted, unmount
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ class Signals:
             mountpoint = self._mountpoint
         if mountpoint is not None:
             self._end(mountpoint)
+        elif not self._finished.wait(GRACE_S):  # the disk does not answer; there is nothing to lose yet
+            log.info("ended before it was mounted")
+            leave()
 
     def _end(self, mountpoint: str) -> None:
         entry = mounted(mountpoint)
@@ -143,9 +147,7 @@ class Signals:
     def _leave(self) -> None:
         """End the process at once and with it the mount, whatever the transport waits for."""
         log.info("leaving those who still hold files of the mount")
-        logging.shutdown()
-        self._let_go()
-        os._exit(0)
+        leave(self._let_go)
 
 
 class _DirtyPages:

@@ -106,11 +106,12 @@ def load(name: str) -> type[Transport]:
 def errno_of(error: BaseException) -> int:
     """Give the errno to answer with: the one exception-to-errno table.
 
-    An ``FsError`` or ``OSError`` carries its own; any other exception is a bug: logged with its traceback, EIO.
+    An ``FsError`` or ``OSError`` carries its own, but EMFILE is ENFILE: the one who asks has not too many files open,
+    all together have. Any other exception is a bug: logged with its traceback, EIO.
     """
     if isinstance(error, FsError):
         return error.errno
     if isinstance(error, OSError) and not isinstance(error, SigfsError) and error.errno:
-        return error.errno
+        return errno.ENFILE if error.errno == errno.EMFILE else error.errno
     log.error("unexpected error in a request", exc_info=error)
     return errno.EIO

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import stat
 import threading
 from collections import OrderedDict
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from sigfs.model.places import Places
 from sigfs.vfs import attributes
 from sigfs.vfs.nodes import DiskDirectory, File, is_same
+from sigfs.vfs.room import Room, limit_of_descriptors
 from sigfs.vfs.types import FsError, Inode
 
 if TYPE_CHECKING:
@@ -63,11 +63,6 @@ class Descriptor:
         return f"/proc/self/fd/{self.fd}"
 
 
-def _default_limit() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return DESCRIPTORS_LIMIT if soft == resource.RLIM_INFINITY else max(1, min(DESCRIPTORS_LIMIT, soft // 4))
-
-
 class Backing:
     """Descriptors of what nodes stand for.
 
@@ -96,7 +91,8 @@ class Backing:
         self.places = Places() if places is None else places
         self._shared = shared
         self._inodes = inodes
-        self._limit = _default_limit() if limit is None else limit
+        self._limit = max(1, min(DESCRIPTORS_LIMIT, limit_of_descriptors() // 4)) if limit is None else limit
+        self.room = Room()
         self._lock = threading.Lock()
         self._workspace_found: tuple[Descriptor, int, int] | None = None  # with st_ino and st_dev
         self._cache: OrderedDict[Inode, Descriptor] = OrderedDict()  # least recently used first
@@ -226,7 +222,8 @@ class Backing:
         for parent, name in self._locations(node):
             try:
                 descriptor = self.entry(parent, name)
-            except (OSError, FsError):
+            except (OSError, FsError) as error:
+                _raise_if_out_of_room(error)
                 continue
             if is_same(node, os.fstat(descriptor.fd)):
                 return descriptor
@@ -295,7 +292,8 @@ class Backing:
                 except OSError as error:
                     failure = error
                 found = os.stat(entry, dir_fd=directory.fd, follow_symlinks=False)
-            except (OSError, FsError):
+            except (OSError, FsError) as error:
+                _raise_if_out_of_room(error)
                 continue
             if is_same(node, found):
                 if failure is not None:
@@ -317,7 +315,8 @@ class Backing:
             try:
                 directory = self.directory(parent)
                 found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-            except (OSError, FsError):
+            except (OSError, FsError) as error:
+                _raise_if_out_of_room(error)
                 continue
             if is_same(node, found):
                 return found
@@ -398,6 +397,15 @@ class Backing:
         with self._lock:
             evicted.append(self._cache.get(node.inode))
             self._cache[node.inode] = descriptor
-            while len(self._cache) > self._limit:
+            limit = self._limit
+            if self.room.took(descriptor.fd):  # where files leave little room, two go for each that comes
+                limit = max(1, min(limit, len(self._cache) - 2))
+            while len(self._cache) > limit:
                 evicted.append(self._cache.popitem(last=False)[1])
         return descriptor, found
+
+
+def _raise_if_out_of_room(error: OSError | FsError) -> None:
+    """Raise *error* again if it says nothing of the file: that one is there all the same, and must not seem gone."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise error

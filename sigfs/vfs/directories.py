@@ -76,7 +76,7 @@ class OpenDirectories(OpenFiles):
                 ago cannot change again without its times telling.
             keeps_data: as in ``OpenFiles``.
         """
-        super().__init__(disk.inodes, read_only=read_only, keeps_data=keeps_data)
+        super().__init__(disk.inodes, room=disk.backing.room, read_only=read_only, keeps_data=keeps_data)
         self._disk = disk
         self._backing = disk.backing
         self._views = views
@@ -92,11 +92,13 @@ class OpenDirectories(OpenFiles):
         node = self._directory(inode)
         descriptor = None
         if isinstance(node, DiskDirectory):
+            self._room.require()
             self._statepoints.show(node, caller)
             if caller is not None and not caller.by_acl:
                 self._backing.directory(node)  # the way there is the server's
             with as_reader(caller):
                 descriptor, found = self._backing.listed(node)
+            self._room.took(descriptor.fd)
             stamp = self._stamp_of(found)
         else:
             stamp = self._views.listing_stamp(node)

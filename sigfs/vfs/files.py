@@ -21,6 +21,7 @@ from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_ordinary_writer
 from sigfs.vfs.locks import Locks
 from sigfs.vfs.nodes import File, VirtualFile
+from sigfs.vfs.room import Room
 from sigfs.vfs.types import DataCache, FileHandle, FsError
 
 if TYPE_CHECKING:
@@ -67,13 +68,17 @@ class OpenFiles:
     Each raises ``FsError`` EBADF for a handle that is not open, and ``OSError`` as the disk below answers.
     """
 
-    def __init__(self, inodes: Inodes, *, read_only: bool = False, keeps_data: bool = False) -> None:
+    def __init__(
+        self, inodes: Inodes, *, room: Room | None = None, read_only: bool = False, keeps_data: bool = False
+    ) -> None:
         """Begin with no open file.
 
         Args:
+            room: for descriptors.
             keeps_data: whether the kernel may keep data between two opens: see ``freshness.tells``.
         """
         self._inodes = inodes
+        self._room = Room() if room is None else room
         self._keeps_data = keeps_data
         self._locks = Locks(read_only=read_only)
         self._files: dict[FileHandle, OpenFile] = {}  # an entry dies with release
@@ -87,6 +92,7 @@ class OpenFiles:
 
     def _opened(self, node: File, descriptor: Descriptor, found: os.stat_result, flags: int) -> FileHandle:
         handle = self._new_handle()
+        self._room.took(descriptor.fd)
         self._inodes.opened(node, descriptor)
         self._files[handle] = OpenFile(node, descriptor, found, flags & os.O_ACCMODE != os.O_RDONLY)
         return handle
@@ -98,6 +104,7 @@ class OpenFiles:
                 node.lockable = Descriptor(os.memfd_create(node.name))
             descriptor = Descriptor(os.open(node.lockable.path, os.O_RDONLY))
         node.content.opened()
+        self._room.took(descriptor.fd)
         handle = self._new_handle()
         self._inodes.opened(node, descriptor)
         self._files[handle] = OpenFile(node, descriptor, None, False, node.content)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from sigfs.vfs.nodes import Directory, Node
     from sigfs.vfs.virtual import Content
 
+_SMALL: Final = 10_000
+"""Nodes for which the table's own room is not worth a thought."""
+
 LOCATIONS_LIMIT: Final = 8
 """Names remembered per file; further ones push out the oldest. A name is a hint, checked at each use."""
 
@@ -62,6 +65,7 @@ class Inodes:
         # directory it is told the job's id as the name, and 0 for the workspace.
         self.on_name: Callable[[Inode, str, Inode], None] | None = None
         self._lock = threading.Lock()
+        self._most = 0  # nodes there have been since the maps were last made
         self._last = ROOT  # ids are counted up and never given again (I4)
         top = TreeDirectory(ROOT, ROOT, "", root, tree_ino(0, "/"), reads_documents=reads_documents)
         self._nodes: dict[Inode, Node] = {ROOT: top}
@@ -288,7 +292,10 @@ class Inodes:
             if node.lookups < count:
                 raise FsError(errno.EINVAL)
             node.lookups -= count
+            self._most = max(self._most, len(self._nodes))
             self._drop_unused(node)
+            if self._most > _SMALL and len(self._nodes) * 8 < self._most:
+                self._give_room_back()
         self._to_close.clear()
 
     def closed(self, node: Node, descriptor: Descriptor | None = None) -> None:
@@ -539,6 +546,15 @@ class Inodes:
             for parent in above:
                 self._nodes[parent].children -= 1
                 todo.append(self._nodes[parent])
+
+    def _give_room_back(self) -> None:
+        """Make the maps anew: Python lets them keep the room they once had, some 200 bytes a node."""
+        self._most = len(self._nodes)
+        self._nodes = dict(self._nodes)
+        self._directories = dict(self._directories)
+        self._files = dict(self._files)
+        self._virtual = dict(self._virtual)
+        self._jobs = dict(self._jobs)
 
     # Checking
 

@@ -18,6 +18,7 @@ from sigfs.vfs.credentials import as_caller
 from sigfs.vfs.directories import OpenDirectories
 from sigfs.vfs.disk import name_of
 from sigfs.vfs.nodes import DiskDirectory, File, TreeDirectory, VirtualFile
+from sigfs.vfs.recent import Recent
 from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:
@@ -28,8 +29,14 @@ _OURS: Final = "user.sigfs."
 """What extended attributes of directories begin with that are made up here."""
 
 
+_PATIENCE_S: Final = 0.5
+"""How long to wait for the disk to say how much room it has, before it is told what it last said."""
+
+
 class Metadata(OpenDirectories):
     """What is said of nodes. Every method may be called from several threads at once."""
+
+    _room_below: Recent[os.statvfs_result] | None = None  # of the workspace; None before somebody asks
 
     def getattr(self, inode: Inode, handle: FileHandle | None = None) -> Attrs:
         """Give the attributes of *inode*, also of a file that is unlinked and still open or referenced.
@@ -104,15 +111,19 @@ class Metadata(OpenDirectories):
         return self._disk.attrs(node, os.fstat(target.fd))
 
     def statfs(self, inode: Inode) -> os.statvfs_result:
-        """Describe the file system below: that of the workspace for what is virtual."""
+        """Describe the file system below: that of the workspace for what is virtual, as it last was if that hangs."""
         node = self._inodes.get(inode)
         if isinstance(node, (DiskDirectory, File)):
-            target = self._backing.node(node)
-        else:
-            try:
-                target = self._backing.workspace()
-            except FileNotFoundError:  # it will be made in the project's directory
-                return os.statvfs(os.path.dirname(self._backing.workspace_path))
+            return os.statvfs(self._backing.node(node).fd)
+        if self._room_below is None:
+            self._room_below = Recent(self._read_room_below, 0.0, _PATIENCE_S)
+        return self._room_below.get()
+
+    def _read_room_below(self) -> os.statvfs_result:
+        try:
+            target = self._backing.workspace()
+        except FileNotFoundError:  # it will be made in the project's directory
+            return os.statvfs(os.path.dirname(self._backing.workspace_path))
         return os.statvfs(target.fd)
 
     def readlink(self, inode: Inode) -> str:

@@ -174,6 +174,8 @@ def unhang(node: Directory, parent: TreeDirectory) -> None:
     if node.branch is None:
         assert parent.below_any is not None
         del parent.below_any[node.inode]
+        if not parent.below_any:
+            parent.below_any = None  # with the room for those that were there
         return
     assert parent.below is not None
     left = tuple(other for other in of_branch(parent.below[node.branch]) if other is not node)
@@ -181,6 +183,8 @@ def unhang(node: Directory, parent: TreeDirectory) -> None:
         parent.below[node.branch] = left
     else:
         del parent.below[node.branch]
+        if not parent.below:
+            parent.below = None
 
 
 def of_branch(beside: Directory | tuple[Directory, ...]) -> tuple[Directory, ...]:

@@ -42,9 +42,11 @@ class Opening(Names):
 
         Raises:
             BlockingIOError: it would have to wait. Nothing has been done, except that the other has been told.
-            FsError: EISDIR; ELOOP for a symbolic link and ENXIO for a FIFO, socket or device, which the kernel
-                opens itself; ESTALE if no known name leads to the file any more.
+            FsError: ENFILE if programs have too many files open (see ``room``); EISDIR; ELOOP for a symbolic link and
+                ENXIO for a FIFO, socket or device, which the kernel opens itself; ESTALE if no known name leads to the
+                file any more.
         """
+        self._room.require()
         node = self._inodes.get(inode)
         if isinstance(node, VirtualFile):
             if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
@@ -88,6 +90,7 @@ class Opening(Names):
             FsError: ESTALE if the file has come to exist since the kernel looked, and the caller is not the one this
                 process runs as: the kernel then looks again and checks the caller's right to open it.
         """
+        self._room.require()
         directory = self._changeable(parent, name)
         mode = stat.S_IMODE(mode)
         node = self._directory(parent)
@@ -115,6 +118,7 @@ class Opening(Names):
         Raises:
             OSError: EOPNOTSUPP where the disk below has no such files.
         """
+        self._room.require()
         directory = self._changeable_directory(parent)
         mode, masked = attributes.creation(directory, stat.S_IMODE(mode), caller)
         how = flags & (_OPEN_FLAGS | os.O_EXCL) & ~os.O_TRUNC | os.O_TMPFILE

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,7 +45,9 @@ class Noticed:
 
 
 class DirectoryWatches:
-    """Watches of directories. Used by one thread.
+    """Watches of directories. Used by one thread, but for ``add``: any thread may call that, and may hang in it.
+
+    ``_lock`` guards the maps; nothing that may wait is done while it is held.
 
     Attributes:
         refused: directories that could not be watched since ``clear``: there were too many.
@@ -57,6 +60,7 @@ class DirectoryWatches:
             OSError: there is no inotify to be had.
         """
         self._limit = min(MAX_WATCHES, max_user_watches() // SHARE_OF_WATCHES)
+        self._lock = threading.Lock()
         self._queue = INotify(nonblocking=True)
         self._paths: dict[int, str] = {}
         self._watches: dict[str, int] = {}
@@ -82,39 +86,54 @@ class DirectoryWatches:
         if len(self._paths) >= self._limit:
             self.refused += 1
             return False
+        queue = self._queue
         try:
-            watch = self._queue.add_watch(path, _EVENTS | (0 if follow else flags.DONT_FOLLOW))
+            watch = queue.add_watch(path, _EVENTS | (0 if follow else flags.DONT_FOLLOW))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 self.refused += 1
             return False
-        before = self._paths.get(watch)
-        if before is not None:
-            self._watches.pop(before, None)
-        stale = self._watches.get(path)
-        if stale is not None and stale != watch:
-            self._drop(path)
-        self._paths[watch] = path
-        self._watches[path] = watch
+        with self._lock:
+            if queue is not self._queue:  # cleared meanwhile
+                return False
+            before = self._paths.get(watch)
+            if before is not None:
+                self._watches.pop(before, None)
+            stale = self._watches.get(path)
+            if stale is not None and stale != watch:
+                self._drop(path)
+            self._paths[watch] = path
+            self._watches[path] = watch
         return True
+
+    def below(self, paths: Sequence[str]) -> list[str]:
+        """List what is watched of some directories and below. O(watches) if there are any."""
+        if not paths:
+            return []
+        prefixes = tuple(f"{path}/" for path in paths)
+        with self._lock:
+            return [each for each in self._watches if each.startswith(prefixes) or each in paths]
 
     def keep(self, paths: Iterable[str]) -> None:
         """Give up all other watches. O(watches)."""
-        for path in self._watches.keys() - set(paths):
-            self._drop(path)
+        with self._lock:
+            for path in self._watches.keys() - set(paths):
+                self._drop(path)
 
     def drop_below(self, path: str) -> None:
         """Give up the watches on *path* and all below. O(watches)."""
-        for each in [each for each in self._watches if each == path or each.startswith(f"{path}/")]:
-            self._drop(each)
+        with self._lock:
+            for each in [each for each in self._watches if each == path or each.startswith(f"{path}/")]:
+                self._drop(each)
 
     def clear(self) -> None:
         """Watch nothing any more, and forget what has not been read."""
         queue = INotify(nonblocking=True)
-        self._queue.close()
-        self._queue = queue
-        self._paths.clear()
-        self._watches.clear()
+        with self._lock:
+            self._queue.close()
+            self._queue = queue
+            self._paths.clear()
+            self._watches.clear()
         self.refused = 0
 
     def read(self) -> Noticed:
@@ -125,11 +144,12 @@ class DirectoryWatches:
                 data = os.read(self._queue.fileno(), _READ_BYTES)
             except BlockingIOError:
                 break
-            for event in parse_events(data):
-                if event.mask & flags.Q_OVERFLOW:
-                    noticed.overflown = True
-                elif (path := self._paths.get(event.wd)) is not None:
-                    self._take(path, event.mask, event.name, noticed)
+            with self._lock:
+                for event in parse_events(data):
+                    if event.mask & flags.Q_OVERFLOW:
+                        noticed.overflown = True
+                    elif (path := self._paths.get(event.wd)) is not None:
+                        self._take(path, event.mask, event.name, noticed)
             if len(data) < _READ_BYTES // 2:
                 break
         return noticed

@@ -7,6 +7,9 @@ older reading never comes after a newer one.
 Watched is every directory that was looked at, a job or not, by one watch each. Where there are more than may be
 watched, or others change them whom the kernel does not see, everything is compared again and again, at no more than a
 small share of a core. Their state points may change in place, so their files are followed whether documents are or not.
+
+One of them may be on a disk that does not answer (see ``looking``). It is left out, with its jobs as they were, until
+it answers; then everything is compared.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from sigfs.errors import InvalidConfig
@@ -28,11 +31,16 @@ from sigfs.model.types import Change, Findings, JobId, Json
 from sigfs.model.workspace import DOCUMENT_FILE, STATEPOINT_FILE
 from sigfs.watch.comparison import Interrupted
 from sigfs.watch.directories import DirectoryWatches, Noticed
+from sigfs.watch.looking import SILENT, Looks, Seen
 from sigfs.watch.pace import Pace
-from sigfs.watch.sources import file_system_type, identity, is_remote
+from sigfs.watch.patience import PATIENCE_S, given_up
+from sigfs.watch.sources import file_system_type, is_remote
 from sigfs.watch.watcher import BATCH, MAX_AGE_S, MAX_AGE_TOOK, REVALIDATION_S
 
 log = logging.getLogger(__name__)
+
+START_PATIENCE_S: Final = 5.0
+"""How long one system call may take in ``catch_up``: what has not answered then is missing from the mount at first."""
 
 CHECK_S: Final = 1.0
 """How often it is checked whether another directory, or none, is at the path of an indexed one, and the configuration
@@ -48,10 +56,7 @@ STORM_S: Final = 0.002
 """Events are gathered for so long before the next are read."""
 
 END_S: Final = 5.0
-"""How long the end waits for what is being looked at: an indexed directory may be on a disk that does not answer."""
-
-_ROUNDS: Final = 4
-"""So many times directories are listed again because some were not watched yet; then it is left to the next time."""
+"""How long the end waits for the thread: the project itself may be on a disk that does not answer."""
 
 
 class PlacesWatcher:
@@ -61,9 +66,10 @@ class PlacesWatcher:
         root: of the project, whose configuration is followed.
         places: gets what the configuration says, and knows which job is where.
         on_changes: as for ``WorkspaceWatcher``.
-        revalidate: compares what was found, with documents or without, with what the receiver knows of jobs outside
-            of the workspace; called from the watcher's thread. It should call ``progress`` now and then.
-        read: reads some jobs, with documents or without; those that are not there are left out.
+        revalidate: compares what was found in one place, with documents or without, with what the receiver knows of the
+            jobs there; the path of the place is None for those that are in none any more. It should call ``progress``
+            now and then.
+        read: reads some jobs of one place, with documents or without; those that are not there are left out.
         documents: whether documents are followed from the start.
     """
 
@@ -73,7 +79,7 @@ class PlacesWatcher:
         places: Places,
         on_changes: Callable[[Sequence[Change]], None],
         *,
-        revalidate: Callable[[Listing, bool], Findings],
+        revalidate: Callable[[Listing, bool, str | None], Findings],
         read: Callable[[Iterable[JobId], bool], Findings],
         documents: bool = False,
     ) -> None:
@@ -81,11 +87,12 @@ class PlacesWatcher:
         self._places = places
         self._on_changes = on_changes
         self._revalidate = revalidate
-        self._read = read
         self._documents = documents
         self._reason = ""
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._answered = threading.Event()  # a place that was silent is not any more
+        self._closed = False
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._changed = threading.Condition()  # guards what follows
         self._asked = 0  # comparisons asked for
@@ -93,6 +100,9 @@ class PlacesWatcher:
 
         # The thread's, read by others for a moment's state only.
         self._watches = self._open_watches()
+        self._looks = Looks(places, self._watches, revalidate, read, self.progress, self._has_answered)
+        self._progress: Callable[[int, int], None] | None = None  # during ``catch_up``
+        self._seen: dict[Place, Seen] = {}  # the last that answered
         self._jobs: dict[str, JobId] = {}  # path -> key, of the directories that are jobs
         self._counts: Counter[str] = Counter()  # jobs of each place
         self._listing = Listing()  # the last of everything
@@ -108,15 +118,37 @@ class PlacesWatcher:
 
     # From any thread
 
+    def catch_up(
+        self, apply: Callable[[Sequence[Change]], object], progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Look at everything once, before ``start``, and have *apply* take what was found.
+
+        Args:
+            progress: called now and then by any thread with (jobs read, jobs to read), (0, 0) if that is not known;
+                what it raises ends this.
+
+        Returns:
+            How many directories are pending.
+        """
+        if not self._places:
+            return 0
+        self._progress, self._looks.patience_s = progress, START_PATIENCE_S
+        try:
+            changes, pending = self._compare()
+        finally:
+            self._progress, self._looks.patience_s = None, PATIENCE_S
+        apply(changes)
+        return pending
+
     def start(self) -> None:
-        """Start the thread, which begins with a comparison."""
+        """Start the thread, which begins with a comparison, unless there has just been one."""
         self._thread = threading.Thread(target=self._run, name="sigfs-places", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and wait for it; idempotent. No call of ``on_changes`` begins after this returns.
 
-        A thread that hangs in an indexed directory is left behind, and ends when that answers.
+        Threads that hang in an indexed directory are left behind, and end when that answers.
         """
         with self._changed:
             if self._stopping.is_set():
@@ -129,16 +161,23 @@ class PlacesWatcher:
             return
         self._thread.join(END_S)
         if self._thread.is_alive():
-            log.warning("an indexed directory does not answer: one of %s", ", ".join(self._bases))
+            log.warning("the thread that looks at indexed directories has not ended")
 
-    def progress(self, done: int, total: int) -> None:  # noqa: ARG002 - the signature of a progress function
+    def progress(self, done: int, total: int) -> None:
         """Let a comparison go on.
 
         Raises:
-            Interrupted: the watcher is being stopped.
+            Interrupted: the watcher is being stopped, or nobody waits for this comparison any more.
         """
-        if self._stopping.is_set():
+        if self._stopping.is_set() or given_up():
             raise Interrupted
+        if self._progress is not None:
+            self._progress(done, total)
+
+    @property
+    def silent(self) -> list[str]:
+        """Paths of the indexed directories that do not answer."""
+        return [place.path for place in self._places.places if self._listing.unreadable.get(place.path) == SILENT]
 
     def now(self) -> None:
         """Have all documents told, as they are now or were a moment ago; as ``WorkspaceWatcher.now``."""
@@ -210,6 +249,7 @@ class PlacesWatcher:
 
     def _close(self) -> None:
         with self._changed:  # nobody wakes the thread up any more
+            self._closed = True
             if self._watches is not None:
                 self._watches.close()
             os.close(self._wakeup)
@@ -224,12 +264,15 @@ class PlacesWatcher:
                 self._watches.clear()
             self._config, self._hears_of_configuration = None, False
             self._full_due_s = 0.0
+        if self._answered.is_set():
+            self._answered.clear()
+            self._full_due_s = 0.0
         self._follow_configuration()
         self._check_bases()
         with self._changed:
             asked = self._asked
         if self._places.places and (asked > self._ended or time.monotonic() >= self._full_due_s):
-            self._compare()
+            self._tell(self._compare()[0])
         self._end_asked(asked)
         self._take(noticed)
 
@@ -277,73 +320,108 @@ class PlacesWatcher:
             self._places.places = places
             self._full_due_s = 0.0
             if not places:
-                self._compare()
+                self._tell(self._compare()[0])
+
+    def _has_answered(self) -> None:
+        with self._changed:
+            self._answered.set()
+            if not self._closed:
+                os.eventfd_write(self._wakeup, 1)
 
     def _check_bases(self) -> None:
-        for path, found in self._bases.items():
-            if identity(path) != found:
+        for place in self._places.places:
+            path = place.path
+            found = self._looks.identity(place)
+            if found is None:
+                self._note_silent(place)
+            elif self._bases.get(path, found[0]) != found[0]:
                 log.info("%s is gone, has come, or is another directory now", path)
                 self._full_due_s = 0.0
                 if self._watches is not None:
                     self._watches.drop_below(path)
 
-    def _compare(self) -> None:
-        """Look at everything, and tell what is not as it is known to be."""
-        begun_s, cpu_s = time.monotonic(), time.thread_time()
+    def _note_silent(self, place: Place) -> None:
+        """Have the next comparison take note of it, unless one has."""
+        if place.path not in self._listing.unreadable:
+            self._full_due_s = 0.0
+
+    def _compare(self) -> tuple[list[Change], int]:
+        """Look at everything; give what is not as it is known to be, and how many directories are pending."""
+        begun_s, self._looks.cost_s = time.monotonic(), 0.0
         documents = self._documents
         listing, complete = self._look()
-        findings = self._revalidate(listing, documents)
-        self._note(listing)
-        self._tell(findings.changes)
+        findings = self._revalidate(Listing(), documents, None)
+        emptied: set[str] = set()
+        parts = {place.path: Listing(unreadable=listing.unreadable) for place in self._places.places}
+        for key, job in listing.jobs.items():
+            parts[job[0].base].jobs[key] = job
+        for place in self._places.places:
+            part = parts.pop(place.path, None)
+            if part is None or listing.unreadable.get(place.path) == SILENT:
+                continue
+            found = self._looks.compare(place, part, documents, self._jobs)
+            if found is None:
+                listing.unreadable[place.path] = SILENT
+                continue
+            findings.changes.extend(found[0].changes)
+            findings.pending.extend(found[0].pending)
+            emptied |= found[1]
+        self._note(listing, emptied)
         self._following = self._following or documents
         now_s = time.monotonic()
         self._last_s = (begun_s, now_s - begun_s)
-        interval_s = self._pace.looked(changed=bool(findings.changes), cost_s=time.thread_time() - cpu_s)
+        interval_s = self._pace.looked(changed=bool(findings.changes), cost_s=self._looks.cost_s)
         if not complete:
             interval_s = RETRY_S
         elif self._told:
             interval_s = REVALIDATION_S
         self._full_due_s = now_s + interval_s
+        return findings.changes, len(findings.pending)
 
     def _look(self) -> tuple[Listing, bool]:
-        """List everything, after it is watched; tell whether that was possible."""
-        watches = self._watches
-        self._bases = {place.path: identity(place.path) for place in self._places.places}
-        remote = {place.path for place in self._places.places if is_remote(file_system_type(place.path))}
-        self._overlap = _overlap(self._places.places)
-        listing = Listing()
-        for _ in range(_ROUNDS):
-            self.progress(0, 0)
-            listing = self._places.listing()
-            if watches is None:
-                self._told = False
-                return listing, True
-            jobs = [location.path for location, _ in listing.jobs.values() if location.base not in remote]
-            wanted = [*listing.directories, *jobs]
-            new = [path for path in wanted if path not in watches]
-            if remote:
-                new = [path for path in new if not any(path == base or path.startswith(f"{base}/") for base in remote)]
-            refused = watches.refused
-            is_new = [watches.add(path, follow=path in self._bases) for path in new]
-            self._told = not remote and watches.refused == refused
-            if not any(is_new):
-                watches.keep([*wanted, *([] if self._config is None else [os.path.dirname(self._config[0])])])
-                return listing, True
-        return listing, False
+        """List everything that answers, after it is watched; tell whether that was possible."""
+        places, watches = self._places.places, self._watches
+        self._looks.forget(places)
+        refused = 0 if watches is None else watches.refused
+        listing, taken = Listing(), set[str]()
+        complete = told = True
+        for place in places:
+            seen = self._looks.look(place, taken)
+            if seen is None:
+                listing.unreadable[place.path] = SILENT
+                if place in self._seen:  # its jobs count for it all the same
+                    taken = taken | self._seen[place].taken
+                continue
+            self._seen[place], taken = seen, seen.taken
+            self._bases[place.path] = seen.identity
+            listing.add(seen.listing)
+            complete, told = complete and seen.complete, told and seen.told
+        self._seen = {place: self._seen[place] for place in places if place in self._seen}
+        self._bases = {place.path: self._bases[place.path] for place in places if place.path in self._bases}
+        self._overlap = _overlap([self._seen[place].real if place in self._seen else place.path for place in places])
+        self._places.troubles = listing.troubles
+        self._told = told and watches is not None and watches.refused == refused
+        if watches is not None and complete:
+            jobs = [location.path for location, _ in listing.jobs.values()]
+            config = [] if self._config is None else [os.path.dirname(self._config[0])]
+            silent = watches.below([path for path, why in listing.unreadable.items() if why == SILENT])
+            watches.keep([*listing.directories, *jobs, *config, *silent])
+        return listing, complete
 
-    def _note(self, listing: Listing) -> None:
-        """Remember what was found; what cannot be listed is as it was."""
+    def _note(self, listing: Listing, emptied: set[str]) -> None:
+        """Remember what was found; what cannot be listed is as it was, and so are the jobs at the paths *emptied*."""
         kept = self._jobs
         self._jobs = {location.path: key for key, (location, _) in listing.jobs.items()}
         for path in kept.keys() - self._jobs.keys():
             location = self._places.location(kept[path])
-            if location is not None and (listing.may_have(location) or self._places.is_emptied(kept[path])):
+            if location is not None and (path in emptied or listing.may_have(location)):
                 self._jobs[path] = kept[path]
         counted = (self._places.location(key) for key in self._jobs.values())
         self._counts = Counter(location.base for location in counted if location is not None)
-        if listing.unreadable and listing.unreadable != self._listing.unreadable:
+        if listing.unreadable != self._listing.unreadable:
             for path, why in listing.unreadable.items():
-                log.warning("cannot look into %s: %s", path, why)
+                if why != SILENT:  # which has been said
+                    log.warning("cannot look into %s: %s", path, why)
         self._listing = listing
 
     def _take(self, noticed: Noticed) -> None:
@@ -365,67 +443,53 @@ class PlacesWatcher:
             self._full_due_s = min(self._full_due_s, self._last_s[0] + self._last_s[1] * MAX_AGE_TOOK)
             return
         changes: list[Change] = []
-        keys = {self._jobs[path]: path for path in written}
-        if keys:
-            findings = self._read(keys, self._documents)
+        for place, paths in self._by_place(written):
+            keys = {self._jobs[path]: path for path in paths}
+            findings = self._looks.read(place, keys, self._documents)
+            if findings is None:
+                self._note_silent(place)
+                continue
             changes += findings.changes
             left = keys.keys() - {change.id for change in findings.changes}
             touched.update(dict.fromkeys(keys[key] for key in left))
-        if touched:
-            changes += self._look_at(touched)
+        for place, paths in self._by_place(touched):
+            changes += self._look_at(place, [os.path.relpath(path, place.path) for path in paths])
         self._tell(changes)
 
-    def _look_at(self, paths: Iterable[str]) -> list[Change]:
-        """Look at directories that have come or gone, or become jobs or no jobs."""
-        by_place: dict[Place, list[str]] = {}
+    def _by_place(self, paths: Iterable[str]) -> Iterator[tuple[Place, list[str]]]:
+        found: dict[Place, list[str]] = {}
         for path in paths:
             place = next((each for each in self._places.places if path.startswith(f"{each.path.rstrip('/')}/")), None)
             if place is not None:
-                by_place.setdefault(place, []).append(os.path.relpath(path, place.path))
-        changes: list[Change] = []
-        for place, names in by_place.items():
-            names = [name for name in names if place.recursive or "/" not in name]
-            listing = self._look_in(place, names)
-            before = self._known_at(place, names)
-            gone = {path: key for path, key in before.items() if key not in listing.jobs}
-            for path, key in gone.items():
-                location = self._places.location(key)
-                if location is not None and not (listing.may_have(location) or self._places.is_emptied(key)):
-                    del self._jobs[path]
-                    self._counts[place.path] -= 1
-                    changes.append(Change(key, None))
-            for key, (location, _) in listing.jobs.items():
-                if location.path not in self._jobs:
-                    self._jobs[location.path] = key
-                    self._counts[place.path] += 1
-            there = {os.path.join(place.path, name) for name in names}
-            there -= {location.path for location, _ in listing.jobs.values()} | set(listing.directories)
-            if self._watches is not None:
-                for path in there:
-                    if path in self._watches:
-                        self._watches.drop_below(path)
-            changes += self._read(listing.jobs, self._documents).changes
-        return changes
+                found.setdefault(place, []).append(path)
+        yield from found.items()
 
-    def _look_in(self, place: Place, names: Sequence[str]) -> Listing:
-        """List what is at *names* in *place* and below, after it is watched."""
-        listing = Listing()
-        for _ in range(_ROUNDS):
-            listing = Listing()
-            self._places.look(place, names, listing, set())
-            if self._watches is None:
-                break
-            found = [*listing.directories, *(location.path for location, _ in listing.jobs.values())]
-            refused = self._watches.refused
-            # Also those that are watched by this path already: it may be another directory by now.
-            is_new = [path not in self._watches for path in found]
-            for path in found:
-                self._watches.add(path)
-            self._told = self._told and self._watches.refused == refused
-            if not any(is_new):
-                return listing
-        self._full_due_s = min(self._full_due_s, time.monotonic() + RETRY_S)
-        return listing
+    def _look_at(self, place: Place, names: Sequence[str]) -> list[Change]:
+        """Look at directories in a place that have come or gone, or become jobs or no jobs."""
+        names = [name for name in names if place.recursive or "/" not in name]
+        watches = self._watches
+        refused = 0 if watches is None else watches.refused
+        seen = self._looks.look_again(place, names, self._known_at(place, names), self._documents)
+        if seen is None:
+            self._note_silent(place)
+            return []
+        if not seen.complete:
+            self._full_due_s = min(self._full_due_s, time.monotonic() + RETRY_S)
+        for path in seen.gone:
+            del self._jobs[path]
+            self._counts[place.path] -= 1
+        for key, (location, _) in seen.listing.jobs.items():
+            if location.path not in self._jobs:
+                self._jobs[location.path] = key
+                self._counts[place.path] += 1
+        if watches is not None:
+            self._told = self._told and watches.refused == refused
+            there = {os.path.join(place.path, name) for name in names}
+            there -= {location.path for location, _ in seen.listing.jobs.values()} | set(seen.listing.directories)
+            for path in there:
+                if path in watches:
+                    watches.drop_below(path)
+        return [*(Change(key, None) for key in seen.gone.values()), *seen.changes]
 
     def _known_at(self, place: Place, names: Iterable[str]) -> dict[str, JobId]:
         """Give the jobs that are known at *names* or below."""
@@ -454,7 +518,7 @@ class PlacesWatcher:
             self._on_changes(changes[start : start + BATCH])
 
 
-def _overlap(places: Sequence[Place]) -> bool:
-    """Whether one place is, or may be below, another."""
-    real = [os.path.join(os.path.realpath(place.path), "") for place in places]
+def _overlap(paths: Sequence[str]) -> bool:
+    """Whether one of them is, or may be below, another."""
+    real = [os.path.join(path, "") for path in paths]
     return any(one.startswith(other) for k, one in enumerate(real) for j, other in enumerate(real) if j != k)

@@ -176,10 +176,10 @@ class Handlers:
 
     def statfs(self, request: Header, body: memoryview) -> None:
         del body
-        vfs = self._operations.statfs(request.node)
-        self._device.reply(
-            request.unique,
-            p.STATFS_OUT.pack(
+
+        def answer() -> bytes:
+            vfs = self._operations.statfs(request.node)
+            return p.STATFS_OUT.pack(
                 vfs.f_blocks,
                 vfs.f_bfree,
                 vfs.f_bavail,
@@ -188,8 +188,9 @@ class Handlers:
                 vfs.f_bsize,
                 vfs.f_namemax,
                 vfs.f_frsize,
-            ),
-        )
+            )
+
+        self._later(request, answer)
 
     def getxattr(self, request: Header, body: memoryview) -> None:
         (size,) = p.GETXATTR_IN.unpack_from(body)

@@ -8,17 +8,18 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sigfs.index import Index
 from sigfs.index.outside import known_outside, read_places, revalidate_places
-from sigfs.model.indexed import add_indexed, remove_indexed
-from sigfs.model.places import Listing, Places
+from sigfs.model.indexed import add_indexed, read_indexed, remove_indexed
+from sigfs.model.places import Listing, Place, Places
 from sigfs.model.project import make_project
 from sigfs.model.types import Findings, JobId
 from sigfs.query import parse
-from sigfs.watch import directories, outside
+from sigfs.watch import directories, looking, outside
 from sigfs.watch.outside import PlacesWatcher
 from tests.support.descriptors import assert_none_left, descriptors
 from tests.support.wait import wait_until
@@ -38,9 +39,9 @@ class Watched:
             root, self.places, self.index.apply, revalidate=self._revalidate, read=self._read
         )  # fmt: skip
 
-    def _revalidate(self, listing: Listing, documents: bool) -> Findings:
+    def _revalidate(self, listing: Listing, documents: bool, base: str | None) -> Findings:
         with self.index.reading() as table:
-            known = known_outside(table, self.places)
+            known = known_outside(table, self.places, base)
         return revalidate_places(
             self.places, known, listing=listing, documents=documents, progress=self.watcher.progress
         )
@@ -80,7 +81,7 @@ def watched(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     if request.param == "few watches":
         monkeypatch.setattr(directories, "MAX_WATCHES", 3)
     elif request.param == "no events":
-        monkeypatch.setattr(outside, "is_remote", lambda _: True)
+        monkeypatch.setattr(looking, "is_remote", lambda _: True)
     for name in ("data", "runs"):
         (tmp_path / name).mkdir()
     root = make_project(tmp_path)
@@ -248,35 +249,115 @@ def test_nothing_is_left_open_by_a_watcher_that_was_stopped(tmp_path: Path) -> N
     assert_none_left(before)
 
 
-def test_the_end_does_not_wait_for_a_directory_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outside, "END_S", 0.05)
-    asked, answer = threading.Event(), threading.Event()
-    listing = Places.listing
+class Silence:
+    """An indexed directory that does not answer between ``begin`` and ``end``."""
 
-    def hang(places: Places) -> Listing:
-        asked.set()
-        answer.wait()
-        return listing(places)
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self._answer = threading.Event(), threading.Event()
+        self.end()
+        self._path = str(path)
+        monkeypatch.setattr(outside, "START_PATIENCE_S", 0.1)
+        look, same = Places.look, looking.identity
 
-    monkeypatch.setattr(Places, "listing", hang)
+        def hang(places: Places, place: Place, *arguments: Any) -> None:
+            self._wait(place.path)
+            look(places, place, *arguments)
+
+        monkeypatch.setattr(Places, "look", hang)
+        monkeypatch.setattr(looking, "identity", lambda path: self._wait(path) or same(path))
+
+    def _wait(self, path: str) -> None:
+        if path == self._path and not self._answer.is_set():
+            self.asked.set()
+            self._answer.wait()
+
+    def end(self) -> None:
+        self._answer.set()
+
+    def begin(self) -> None:
+        self._answer.clear()
+
+
+@pytest.fixture
+def silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Silence]:
+    made = Silence(tmp_path / "data", monkeypatch)
+    yield made
+    made.end()
+
+
+def test_the_end_does_not_wait_for_a_directory_that_does_not_answer(tmp_path: Path, silence: Silence) -> None:
     (tmp_path / "data").mkdir()
     root = make_project(tmp_path)
     add_indexed(root, "data")
     before = descriptors()
     watched = Watched(root)
     watched.add("data/one", {"a": 1})
+    silence.begin()
     watched.watcher.start()
-    (thread,) = (each for each in threading.enumerate() if each.name == "sigfs-places")
     try:
-        assert asked.wait(30)
+        assert silence.asked.wait(30)
         watched.watcher.stop()
     finally:
-        answer.set()
-    thread.join()
+        silence.end()
     assert watched.said() == {}
     assert_none_left(before)
+
+
+def test_a_directory_that_does_not_answer_holds_up_no_other(watched: Watched, silence: Silence) -> None:
+    watched.watcher._looks.patience_s = 0.1
+    watched.add("data/one", {"a": 1})
+    watched.wait_for({"data/one": {"a": 1}})
+    silence.begin()
+    wait_until(lambda: watched.watcher.silent == [str(watched.root / "data")])
+    watched.add("data/two", {"a": 2})
+    watched.add("runs/three", {"a": 3})
+    watched.wait_for({"data/one": {"a": 1}, "runs/three": {"a": 3}})
+    (watched.root / "runs/three" / DOC_FILE).write_text('{"x": 1}')
+    wait_until(lambda: watched.watcher.now() or watched.documents()["runs/three"] == {"x": 1})
+    assert watched.watcher.status()[0]["trouble"] == f"{watched.root}/data: {looking.SILENT}"
+    silence.end()
+    watched.wait_for({"data/one": {"a": 1}, "data/two": {"a": 2}, "runs/three": {"a": 3}})
+    wait_until(lambda: watched.watcher.silent == [])
+
+
+def test_a_start_waits_for_no_directory_that_does_not_answer(tmp_path: Path, silence: Silence) -> None:
+    root = make_project(tmp_path)
+    for name in ("data", "runs"):
+        (tmp_path / name).mkdir()
+        add_indexed(root, name)
+    watched = Watched(root)
+    watched.places.places = read_indexed(root)
+    watched.add("data/one", {"a": 1})
+    watched.add("runs/two", {"a": 2})
+    silence.begin()
+    try:
+        assert watched.watcher.catch_up(watched.index.apply) == 0
+        assert watched.said() == {"runs/two": {"a": 2}}
+        assert watched.watcher.silent == [str(tmp_path / "data")]
+        watched.watcher.start()
+        silence.end()
+        watched.wait_for({"data/one": {"a": 1}, "runs/two": {"a": 2}})
+    finally:
+        watched.watcher.stop()
+
+
+def test_a_start_that_is_called_off_does_not_wait_either(tmp_path: Path, silence: Silence) -> None:
+    class CalledOffError(Exception):
+        pass
+
+    def call_off(done: int, total: int) -> None:
+        if silence.asked.is_set():
+            raise CalledOffError
+
+    (tmp_path / "data").mkdir()
+    root = make_project(tmp_path)
+    add_indexed(root, "data")
+    watched = Watched(root)
+    watched.places.places = read_indexed(root)
+    silence.begin()
+    with pytest.raises(CalledOffError):
+        watched.watcher.catch_up(watched.index.apply, call_off)
+    watched.watcher.stop()
 
 
 def test_queries_meet_the_jobs_by_key(watched: Watched) -> None:
