@@ -54,6 +54,7 @@ class Commands(click.Group):
         "backup": "backup",
         "snapshot": "backup",
         "mount": "mounting",
+        "run": "private",
         "umount": "mounted",
         "status": "mounted",
         "demo": "demo",

@@ -68,6 +68,13 @@ def start(
     Raises:
         StartFailed: it is not; nothing is left mounted or running.
     """
+    return launch(server, mountpoint, log_file, progress, note)[1]
+
+
+def launch(
+    server: Server, mountpoint: str, log_file: str, progress: Callable[[int, int], None], note: Callable[[str], None]
+) -> tuple[int, MountReport]:
+    """As ``start``, and give the server's process as well: a child of this one."""
     readable, writable = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -84,7 +91,7 @@ def start(
     except BaseException:
         _take_down(child)
         raise
-    return report
+    return child, report
 
 
 def _verdict(

@@ -1,12 +1,14 @@
 """Commands run one after the other, or several at a time, with the signals that are meant for them.
 
 Owned here: what becomes of signals. Those of a terminal go to the whole group of processes, and so to the commands
-already; those that are sent to this process alone are passed on.
+already; those that are sent to this process alone are passed on. When a command that runs alone stops, as by Ctrl-Z, so
+does this process, and when this process goes on, so does the command.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +17,7 @@ from typing import Final, NamedTuple
 from sigfs.cli.exits import Exit, exit_code
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_PASSED: Final = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2)
+_PASSED: Final = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT)
 
 
 class Task(NamedTuple):
@@ -44,6 +46,7 @@ def run_all(
     keep_going: bool,
     failed: Callable[[int, int, Exception | None], None],
     stdout: int | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run *command* for each task, *parallel* of them at a time, until one fails or all are done.
 
@@ -53,8 +56,9 @@ def run_all(
         tasks: functions that give a task, or raise: then it has failed with the code of that exception.
         failed: is told the number of a task, its exit code and the exception if it could not be run.
         stdout: descriptor of the commands' standard output; default: that of this process.
+        prepare: called in each new process before the command is run there.
     """
-    run = _Run(command, parallel, keep_going, failed, stdout)
+    run = _Run(command, parallel, keep_going, failed, stdout, prepare)
     try:
         return run.all(tasks)
     finally:
@@ -69,7 +73,9 @@ class _Run:
         keep_going: bool,
         failed: Callable[[int, int, Exception | None], None],
         stdout: int | None,
+        prepare: Callable[[], None] | None,
     ) -> None:
+        self.prepare = prepare
         self.command = command
         self.parallel = parallel
         self.keep_going = keep_going
@@ -121,6 +127,8 @@ class _Run:
         for number in self.passed:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        if self.prepare is not None:
+            self.prepare()
 
     def take(self, received: signal.struct_siginfo) -> None:
         for number, process in list(self.running.items()):
@@ -129,10 +137,21 @@ class _Run:
                 if code is not None:
                     del self.running[number]
                     self.end(number, code if code >= 0 else 128 - code)
+                elif self.parallel == 1:
+                    self.stop_with(process.pid)
             elif received.si_code <= 0:  # sent by a process, and not by the terminal
                 process.send_signal(received.si_signo)
         if received.si_signo in _ENDING:
             self.stopped_by = received.si_signo
+
+    def stop_with(self, pid: int) -> None:
+        """Stop if the process *pid* has, as a shell that started this one expects; not if nobody could continue it."""
+        stopped = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
+        if stopped is None or (stopped.si_status == signal.SIGSTOP and not os.isatty(0)):
+            return
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.passed & {signal.SIGTSTP})
 
     def end(self, number: int, code: int, error: Exception | None = None) -> None:
         self.codes[number] = code

@@ -88,6 +88,7 @@ class MountOptions:
         options: further generic mount options by name, as in ``MountSpec``.
         daemon: the process has no terminal: SIGHUP means nothing to it.
         state_dir: where the index is kept, in place of the project's ``.sigfs``.
+        single_user: as in ``MountSpec``.
     """
 
     project: str
@@ -106,6 +107,7 @@ class MountOptions:
     options: tuple[str, ...] = ()
     daemon: bool = False
     state_dir: str | None = None
+    single_user: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +360,7 @@ def _spec(options: MountOptions, project: Project) -> MountSpec:
         passthrough=options.passthrough,
         debug=options.debug,
         options=options.options,
+        single_user=options.single_user,
     )
 
 

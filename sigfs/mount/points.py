@@ -93,8 +93,11 @@ def _reap(child: int) -> None:
         time.sleep(0.001)
 
 
-def check_mountpoint(path: str, workspace: str) -> tuple[str, tuple[str, ...]]:
+def check_mountpoint(path: str, workspace: str, *, private: bool = False) -> tuple[str, tuple[str, ...]]:
     """See that a project can be mounted at *path*; clear a sigfs mount left there by a crash.
+
+    Args:
+        private: the mount is for this process alone, which then needs no right to the directory.
 
     Returns:
         The absolute path to mount at, and what the user should be told.
@@ -138,7 +141,7 @@ def check_mountpoint(path: str, workspace: str) -> tuple[str, tuple[str, ...]]:
         raise MountPointError(f"{path} contains the workspace {workspace}, which the mount would hide; choose another")
     if names:
         raise MountPointError(f"{path} is not empty, and mounting would hide what it holds; choose an empty directory")
-    if not os.access(mountpoint, os.W_OK):
+    if not private and not os.access(mountpoint, os.W_OK):
         raise MountPointError(f"{path} is not writable for you, which mounting needs; choose a directory of your own")
     return mountpoint, tuple(notes)
 

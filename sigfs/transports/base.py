@@ -37,6 +37,8 @@ class MountSpec:
         debug: log each request and its answer at DEBUG level.
         options: further generic mount options by name (``nosuid``, ``nodev``, ``noexec``, ``noatime``, ...),
             already known to be valid.
+        single_user: this process is in a user namespace in which only its own user and group have numbers. It mounts
+            by itself; what belongs to others is shown so that what it may do can be done (see ``protocol.Owner``).
     """
 
     mountpoint: str
@@ -46,6 +48,7 @@ class MountSpec:
     passthrough: bool = True
     debug: bool = False
     options: tuple[str, ...] = ()
+    single_user: bool = False
 
 
 class Transport(Protocol):

@@ -12,12 +12,14 @@ from typing import Final
 
 from sigfs.errors import MountBusy, MountError
 from sigfs.model.mounted import FS_TYPE, Mount, mounts, parse_mountinfo
+from sigfs.vfs import syscalls
 
 __all__ = [
     "FS_TYPE",
     "Mount",
     "fusermount",
     "libc",
+    "may_mount",
     "mounted",
     "mounts",
     "parse_mountinfo",
@@ -118,6 +120,11 @@ def fusermount() -> str:
         if path:
             return path
     raise MountError("fusermount3 is not installed; install the package fuse3, or ask root to mount")
+
+
+def may_mount() -> bool:
+    """Tell whether this thread may use mount(2): whether it has CAP_SYS_ADMIN, as root and some services have."""
+    return bool(syscalls.get_capabilities().effective_low & syscalls.SYS_ADMIN)
 
 
 @functools.cache

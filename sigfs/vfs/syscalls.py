@@ -169,6 +169,9 @@ _SETGROUPS: Final = (
 )
 _UNCHANGED: Final = 0xFFFFFFFF
 
+SYS_ADMIN: Final = 1 << 21
+"""The capability to mount, in the low half."""
+
 
 class Capabilities(ctypes.Structure):
     """The capabilities of a thread: for each half of the set the effective, permitted and inheritable ones."""

@@ -33,7 +33,7 @@ from sigfs.transports.kernel import mounting
 from sigfs.transports.kernel.device import Device
 from sigfs.transports.kernel.negotiation import Session, negotiate
 from sigfs.transports.kernel.notify import KernelNotifier
-from sigfs.transports.kernel.protocol import VERSION, Init, Opcode
+from sigfs.transports.kernel.protocol import VERSION, Init, Opcode, Owner, own
 from sigfs.transports.kernel.server import Server
 from sigfs.transports.kernel.tracing import TracingDevice
 from sigfs.transports.mounts import mounted, unmount
@@ -88,7 +88,10 @@ class Transport:
         fd, privileged = mounting.connect(self._spec)
         self._device = TracingDevice(fd) if self._spec.debug else Device(fd)
         try:
-            self._session = negotiate(self._device, passthrough=privileged and self._spec.passthrough)
+            self._session = negotiate(
+                self._device, passthrough=privileged and self._spec.passthrough, acls=not self._spec.single_user
+            )
+            own(_owner() if self._spec.single_user else None)
             found = mounted(self._spec.mountpoint)
             self._mount_device = found.device if found else 0
         except BaseException:
@@ -197,3 +200,13 @@ def _wake(root: int, server: Server) -> None:
                 os.fstatvfs(root)
     finally:
         os.close(root)
+
+
+def _owner() -> Owner:
+    """Tell who this process is, and which numbers those have here who have none."""
+    return Owner(_overflow("uid"), _overflow("gid"), os.geteuid(), os.getegid())
+
+
+def _overflow(kind: str) -> int:
+    with open(f"/proc/sys/kernel/overflow{kind}", encoding="ascii") as file:
+        return int(file.read())

@@ -14,7 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import FuseUnavailable, MountError, MountPointError
-from sigfs.transports.mounts import fusermount, libc, unmount
+from sigfs.transports.mounts import fusermount, libc, may_mount, unmount
 
 if TYPE_CHECKING:
     from sigfs.transports.base import MountSpec
@@ -61,7 +61,12 @@ def connect(spec: MountSpec) -> tuple[int, bool]:
         FuseUnavailable: no FUSE on this machine or not for this user; says what to do.
         MountPointError: the mount point does not exist or is no directory.
     """
-    if os.geteuid() == 0:
+    if spec.single_user:
+        try:
+            return _mount_directly(spec), False
+        except PermissionError as error:
+            raise FuseUnavailable(_explain_refusal(error)) from error
+    if may_mount():
         with contextlib.suppress(PermissionError):
             return _mount_directly(spec), True
     return _mount_by_helper(spec), False
@@ -101,8 +106,8 @@ def _mount_directly(spec: MountSpec) -> int:
         return fd
     number = ctypes.get_errno()
     os.close(fd)
-    if number == errno.EPERM:
-        raise PermissionError(number, os.strerror(number))
+    if number == errno.EPERM or (number == errno.EACCES and spec.single_user):  # the latter by AppArmor
+        raise PermissionError(number, os.strerror(number), "mount")
     if number in (errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.EACCES):
         raise MountPointError(f"cannot mount at {spec.mountpoint}: {os.strerror(number)}")
     if number == errno.ENODEV:
@@ -180,6 +185,16 @@ def _receive(channel: socket.socket) -> int | None:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(payload) >= size:
             return int(array.array("i", payload[:size])[0])
     return None
+
+
+def _explain_refusal(error: PermissionError) -> str:
+    """Say why a user cannot mount in a namespace of his own."""
+    if error.filename == DEVICE:
+        return _explain(f"cannot open {DEVICE}: {error.strerror}")
+    return (
+        f"FUSE cannot be mounted in a user namespace here ({error.strerror}): that needs Linux 4.18 or newer, and no "
+        "security module that forbids it (AppArmor: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)"
+    )
 
 
 def _explain(said: str) -> str:

@@ -69,13 +69,14 @@ class Session:
         return flag in self.flags
 
 
-def negotiate(device: Device, *, passthrough: bool) -> Session:
+def negotiate(device: Device, *, passthrough: bool, acls: bool = True) -> Session:
     """Wait for INIT, answer it, and give what was agreed on.
 
     Args:
         device: a descriptor just connected.
         passthrough: ask for PASSTHROUGH where it is offered. Only for privileged mounts: others may take the flag,
             but not register files.
+        acls: have the kernel check ACLs. Not in a user namespace that does not know who is named in them.
 
     Raises:
         FuseUnavailable: the kernel is older than Linux 5.4 (protocol 7.31), or hung up.
@@ -102,7 +103,8 @@ def negotiate(device: Device, *, passthrough: bool) -> Session:
         offered = Init(flags)
         if offered & Init.INIT_EXT and length >= IN_HEADER.size + INIT_IN.size + INIT_IN_FLAGS2.size:
             offered |= Init(INIT_IN_FLAGS2.unpack_from(buffer, IN_HEADER.size + INIT_IN.size)[0] << 32)
-        taken = (WANTED | (Init.PASSTHROUGH if passthrough else Init(0))) & offered
+        wanted = (WANTED if acls else WANTED & ~Init.POSIX_ACL) | (Init.PASSTHROUGH if passthrough else Init(0))
+        taken = wanted & offered
         session = Session(min(minor, NEWEST_MINOR), taken)
         if not device.reply(unique, _init_out(session, readahead)):
             raise FuseUnavailable("the kernel ended the connection during INIT")

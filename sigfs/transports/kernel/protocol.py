@@ -284,9 +284,38 @@ def split_timeout(seconds: float) -> tuple[int, int]:
     return whole, int((seconds - whole) * 1e9)
 
 
+class Owner(NamedTuple):
+    """In a user namespace that knows one user, what belongs to others has an owner or group without a number.
+
+    The kernel lets nobody write to that, whatever the mode. So the group is always shown as the user's own, and the
+    owner where group or others may write; what the user really may do the disk below decides, as it does not know this
+    server for anybody else. What others alone may write is shown as nobody's.
+    """
+
+    nobody: int
+    nogroup: int
+    uid: int
+    gid: int
+
+    def shown(self, uid: int, gid: int, mode: int) -> tuple[int, int]:
+        """Give the owner and the group to show."""
+        return (self.uid if uid == self.nobody and mode & 0o022 else uid), (self.gid if gid == self.nogroup else gid)
+
+
+def own(owner: Owner | None) -> None:
+    """Have all attributes packed for a user namespace of *owner* from now on. One process serves one mount."""
+    global _owner  # noqa: PLW0603 - each reply would cost more with another argument all the way
+    _owner = owner
+
+
+_owner: Owner | None = None
+
+
 def _fields(stat: os.stat_result) -> tuple[int, ...]:
     """Give a node's attributes in the order of STAT. Much of what a reply costs, so: few steps."""
     mode, ino, _, nlink, uid, gid, size, atime, mtime, ctime = cast("list[int]", stat)  # times in whole seconds
+    if _owner is not None:
+        uid, gid = _owner.shown(uid, gid, mode)
     return (
         ino & _MASK_64,
         size,
@@ -337,13 +366,16 @@ def pack_statx(attrs: Attrs, birth_ns: int | None) -> bytes:
     attr_s, attr_ns = split_timeout(attrs.attr_timeout_s)
     stat = attrs.stat
     birth = 0 if birth_ns is None else birth_ns
+    uid, gid = stat.st_uid, stat.st_gid
+    if _owner is not None:
+        uid, gid = _owner.shown(uid, gid, stat.st_mode)
     return STATX_OUT.pack(attr_s, attr_ns) + STATX.pack(
         STATX_BASIC_STATS if birth_ns is None else STATX_BASIC_STATS | STATX_BTIME,
         stat.st_blksize,
         0,
         stat.st_nlink,
-        stat.st_uid,
-        stat.st_gid,
+        uid,
+        gid,
         stat.st_mode,
         stat.st_ino & _MASK_64,
         stat.st_size,

@@ -176,3 +176,26 @@ def test_no_state_point_is_null() -> None:
 def test_what_a_command_around_has_set_is_not_inherited() -> None:
     others = {"SIGFS_SP_OLD": "1", "SIGFS_JOB_ID": "x", "SIGFS_STATEPOINT": "{}", "PATH": "/bin"}
     assert environment_of({"SIGFS_SP_NEW": "2"}, others) == {"PATH": "/bin", "SIGFS_SP_NEW": "2"}
+
+
+def test_it_stops_and_goes_on_with_the_command(project: Project) -> None:
+    command = real_command(
+        "open", "-p", project.root, "foo", "1", "--", "sh", "-c", "echo begun; read line; echo $line"
+    )
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(signal.SIGTSTP)  # to it alone, as by a shell script
+            stopped = wait_until(lambda: os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG))
+            assert stopped.si_status == signal.SIGTSTP
+            with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+                (child,) = file.read().split()
+            assert "stopped" in Path(f"/proc/{child}/status").read_text()
+            process.send_signal(signal.SIGCONT)
+            out, _ = process.communicate("on\n", timeout=60)
+            assert (process.returncode, out) == (0, "on\n")
+        finally:
+            process.kill()

@@ -321,7 +321,7 @@ def test_the_helper_is_given_the_source_with_commas_and_backslashes_escaped() ->
 
 
 def test_without_fusermount_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(mounting, "may_mount", lambda: False)
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(FuseUnavailable, match="install the package fuse3"):
         mounting.connect(MountSpec("/m", "/s"))
@@ -332,7 +332,7 @@ def test_what_the_helper_says_is_passed_on_with_the_remedy(monkeypatch: pytest.M
     helper.write_text("#!/bin/sh\necho 'fusermount3: failed to open /dev/fuse: Permission denied' >&2; exit 1\n")
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(mounting, "may_mount", lambda: False)
     with pytest.raises(FuseUnavailable, match=r"Permission denied.*chmod 666"):
         mounting.connect(MountSpec(str(tmp_path), "/s"))
 
@@ -340,7 +340,7 @@ def test_what_the_helper_says_is_passed_on_with_the_remedy(monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["missing", "file"])
 def test_a_mount_point_must_be_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(mounting, "may_mount", lambda: False)
     monkeypatch.setattr(mounting, "fusermount", lambda: "/bin/false")
     with pytest.raises(MountPointError):
         mounting.connect(MountSpec(str(tmp_path / name), "/s"))
@@ -351,7 +351,7 @@ def test_a_helper_that_hands_nothing_over_is_an_error(monkeypatch: pytest.Monkey
     helper.write_text("#!/bin/sh\nexit 0\n")
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(mounting, "may_mount", lambda: False)
     with pytest.raises(FuseUnavailable, match="no descriptor"):
         mounting.connect(MountSpec(str(tmp_path), "/s"))
 
@@ -368,7 +368,7 @@ def test_a_descriptor_is_taken_from_the_helper(monkeypatch: pytest.MonkeyPatch, 
     )
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(mounting, "may_mount", lambda: False)
     fd, privileged = mounting.connect(MountSpec(str(tmp_path), "/s"))
     try:
         assert not privileged
