@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
@@ -15,10 +15,14 @@ from sigfs.api.progress import progress_bar
 from sigfs.api.project import Project, get_project
 from sigfs.cli import background, registry
 from sigfs.cli.app import ignoring_sigpipe, say, show_logs, unreadable_jobs
+from sigfs.cli.exits import message_of
+from sigfs.cli.managed import service_manager
 from sigfs.cli.params import DirectoryPath
 from sigfs.cli.settling import mount_options, project_and_mountpoint, settle
+from sigfs.errors import SigfsError
 from sigfs.model.config import find_config
 from sigfs.mount import MountOptions, MountReport, serve
+from sigfs.mount.notifying import ServiceManager
 from sigfs.mount.points import check_mountpoint
 from sigfs.query import format_text
 from sigfs.query.expr import EVERYTHING
@@ -66,6 +70,7 @@ def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given
     if project is None:
         project = _project_around(shown)
     chosen = settle(project, given)
+    reread = _reread(project.root, given, dict(chosen))
     for name in ("log_level", "log_format"):
         chosen.pop(name, None)
     shown_filter = format_text(chosen.get("filter", EVERYTHING))
@@ -73,7 +78,8 @@ def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given
     for note in notes:
         say(note)
     foreground = foreground or debug
-    options = MountOptions(project=project.root, mountpoint=mountpoint, debug=debug, daemon=not foreground, **chosen)
+    options = MountOptions(project=project.root, mountpoint=mountpoint, debug=debug, **chosen)
+    manager = service_manager(os.environ)
     if foreground:
         # The greeting says that it is mounted, the log need not.
         show_logs("DEBUG" if debug else "INFO", without=() if debug else ("is mounted on",))
@@ -82,15 +88,17 @@ def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given
                 options,
                 None,
                 lambda report: _greet(report, shown, shown_filter),
-                lambda done, total: None,  # noqa: ARG005
+                manager.progress,
                 lambda said: None,  # noqa: ARG005 - the log is on the terminal
+                manager,
+                reread,
             )
         click.get_current_context().exit(code)
     log_file = background.log_file_of(mountpoint)
     try:
         with ignoring_sigpipe(), progress_bar("reading jobs") as progress:
             report = background.start(
-                lambda ready, progress, note: _run(options, log_file, ready, progress, note),
+                lambda ready, progress, note: _run(options, log_file, ready, progress, note, None, reread),
                 mountpoint,
                 log_file,
                 progress,
@@ -112,17 +120,37 @@ def _project_around(path: str) -> Project:
     return get_project(None)
 
 
+def _reread(root: str, given: Mapping[str, Any], chosen: Mapping[str, Any]) -> Callable[[], None]:
+    """Give what reads the configuration again, and says in the log what is not any more what was *chosen*."""
+
+    def read() -> None:
+        try:
+            now = settle(get_project(root), given)
+        except (SigfsError, click.ClickException, OSError) as error:
+            log.error("what is configured cannot be used, and all stays as it is: %s", message_of(error))
+            return
+        others = sorted(name for name in now.keys() | chosen.keys() if now.get(name) != chosen.get(name))
+        if others:
+            log.warning("configured anew, and in force when it is mounted again: %s", ", ".join(others))
+
+    return read
+
+
 def _run(
     options: MountOptions,
     log_file: str | None,
     ready: Callable[[MountReport], None],
     progress: Callable[[int, int], None],
     note: Callable[[str], None],
+    manager: ServiceManager | None,
+    reread: Callable[[], None],
 ) -> int:
     """Serve, listed for ``sigfs status`` meanwhile.
 
     Args:
         note: told what the user should know beside the log.
+        manager: told how it goes, if this process is the one that it started.
+        reread: called when the configuration is to be read again.
     """
     registered: list[str | None] = []
 
@@ -139,7 +167,7 @@ def _run(
         ready(report)
 
     try:
-        return serve(options, on_mounted, progress)
+        return serve(options, on_mounted, progress, manager, reread)
     finally:
         for path in registered:
             registry.unregister(path)

@@ -80,7 +80,7 @@ def run_command(context: click.Context, /, paths: tuple[str, ...], mountpoint: s
         single_user = enter()
         if single_user and chosen.get("transport", "kernel") != "kernel":
             raise FuseUnavailable(f"transport {chosen['transport']} is for root here: use -o transport=kernel")
-        options = MountOptions(project.root, where, daemon=True, single_user=single_user, **chosen)
+        options = MountOptions(project.root, where, single_user=single_user, **chosen)
         code = _run(options, command, None if mountpoint is not None else where)
     context.exit(code)
 

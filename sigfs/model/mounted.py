@@ -24,13 +24,17 @@ _TRIES: Final = 5
 
 
 class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo. ``device`` is the ``st_dev`` of what is mounted, ``type`` e.g. fuse.sigfs."""
+    """One line of /proc/self/mountinfo. ``device`` is the ``st_dev`` of what is mounted, ``type`` e.g. fuse.sigfs.
+
+    ``super_options``: those of ``options`` that are the same wherever the file system is mounted.
+    """
 
     mountpoint: str
     device: int
     type: str
     source: str
     options: frozenset[str]
+    super_options: frozenset[str] = frozenset()
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
@@ -53,6 +57,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
                 type=extra[0],
                 source=_unescape(extra[1]),
                 options=frozenset(words[5].split(",")) | frozenset(extra[2].split(",")),
+                super_options=frozenset(extra[2].split(",")),
             )
         )
     return found

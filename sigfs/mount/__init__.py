@@ -32,15 +32,19 @@ from sigfs.model.places import Places
 from sigfs.model.types import UNKNOWN
 from sigfs.mount.ending import in_time
 from sigfs.mount.misnamed import Misnamed
+from sigfs.mount.notifying import Heartbeat, ServiceManager, answers
 from sigfs.mount.points import claimed
+from sigfs.mount.reloading import Reloading
 from sigfs.mount.signals import Signals, Stopped
 from sigfs.mount.views import NamedViews
 from sigfs.query.expr import EVERYTHING, Expr, Space
 from sigfs.transports.base import MountSpec, load
+from sigfs.transports.mounts import is_read_only, may_mount
 from sigfs.tree import JobNode, Tree, VirtualNode
 from sigfs.vfs.coherence import Coherence
 from sigfs.vfs.freshness import tells
 from sigfs.vfs.operations import Operations
+from sigfs.vfs.readonly import ReadOnly
 from sigfs.vfs.repeating import Repeating
 from sigfs.watch import WorkspaceWatcher
 from sigfs.watch.outside import PlacesWatcher
@@ -86,7 +90,6 @@ class MountOptions:
         coherent: watch the directories in use, so that the kernel is told at once what others change in them. The
             timeouts are then for what is watched; for the rest they are at most ``UNWATCHED_S``.
         options: further generic mount options by name, as in ``MountSpec``.
-        daemon: the process has no terminal: SIGHUP means nothing to it.
         state_dir: where the index is kept, in place of the project's ``.sigfs``.
         single_user: as in ``MountSpec``.
     """
@@ -105,7 +108,6 @@ class MountOptions:
     attr_timeout_s: float = 1.0
     debug: bool = False
     options: tuple[str, ...] = ()
-    daemon: bool = False
     state_dir: str | None = None
     single_user: bool = False
 
@@ -136,6 +138,8 @@ def serve(
     options: MountOptions,
     ready: Callable[[MountReport], None],
     progress: Callable[[int, int], None] | None = None,
+    manager: ServiceManager | None = None,
+    reread: Callable[[], None] = lambda: None,
 ) -> int:
     """Mount a project and answer for it until it is unmounted. Runs in the main thread.
 
@@ -143,6 +147,9 @@ def serve(
         options: the mount point must have been checked.
         ready: called once it is mounted, just before the first request is answered: it must not touch the mount.
         progress: called now and then with (jobs read, jobs to read).
+        manager: told how it goes but for the progress.
+        reread: called when the process is told to reload, before the jobs are compared: it says which options are
+            others by now.
 
     Returns:
         The exit code of the process: 0 after an unmount by whomever, and after SIGTERM and SIGINT.
@@ -152,12 +159,12 @@ def serve(
     """
     signals = Signals()
     _raise_limits()
-    signals.block(daemon=options.daemon)
+    signals.block()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # of leases, see ``syscalls.has_no_writer``
     os.umask(0)  # each request brings its caller's
     signals.start()
     try:
-        _serve(options, ready, progress, signals)
+        _serve(options, ready, progress, signals, manager or ServiceManager(), reread)
     except Stopped:
         log.info("ended before it was mounted")
     finally:
@@ -170,6 +177,8 @@ def _serve(
     ready: Callable[[MountReport], None],
     progress: Callable[[int, int], None] | None,
     signals: Signals,
+    manager: ServiceManager,
+    reread: Callable[[], None],
 ) -> None:
     project = get_project(options.project)
     workspace = project.workspace
@@ -182,11 +191,12 @@ def _serve(
     kept = store.load()
     index = Index() if kept is None else kept
     kind_below = file_system_type(workspace.path)
+    read_only = ReadOnly(options.read_only, lambda: is_read_only(options.mountpoint))
     operations = Operations(
         tree,
         index,
         workspace,
-        read_only=options.read_only,
+        read_only=read_only,
         entry_timeout_s=min(options.entry_timeout_s, UNWATCHED_S) if options.coherent else options.entry_timeout_s,
         attr_timeout_s=min(options.attr_timeout_s, UNWATCHED_S) if options.coherent else options.attr_timeout_s,
         trusts_times=not is_remote(kind_below),
@@ -225,7 +235,7 @@ def _serve(
         managed,
         documents=documents,
         revalidate=compare,
-        finish=None if options.read_only else workspace.finish,
+        finish=lambda job: not read_only.now() and workspace.finish(job),
     )
     outside = PlacesWatcher(
         project.root,
@@ -244,6 +254,9 @@ def _serve(
     operations.attach_documents(bring_documents)
     operations.attach_status(lambda: {**watcher.status(), "indexed": outside.status()})
     operations.attach_events(lambda: watcher.mode != "polling", lambda: outside.told)
+    heartbeat = Heartbeat(manager, lambda: _in_short(options, operations), lambda: answers(options.mountpoint))
+    reloading = Reloading((reread, watcher.compare, outside.compare), manager.reloading, heartbeat.ready)
+    signals.on_stop = manager.stopping
     transport: Transport | None = None
     notifier: Repeating | None = None
     coherence: Coherence | None = None
@@ -270,14 +283,21 @@ def _serve(
         log.info("%s is mounted on %s by %s", project.root, options.mountpoint, options.transport)
         with index.reading() as table:
             made = report(project, tree, table, pending, watcher.mode, tuple(outside.silent))
+        manager.loading()
         ready(made)
+        reloading.start()
+        signals.on_reload = reloading.ask
+        heartbeat.start()
         transport.serve(operations)
+        manager.stopping()
         log.info("%s is unmounted", options.mountpoint)
     finally:
+        heartbeat.stop()
         with in_time(lambda: None if transport is None else transport.let_go()):
             misnamed.stop()
             outside.stop()
             watcher.stop()
+            reloading.stop()
             if coherence is not None:
                 coherence.close()
             if notifier is not None:
@@ -341,6 +361,12 @@ def _catch_up(
     return len(pending) + count, new
 
 
+def _in_short(options: MountOptions, operations: Operations) -> str:
+    """Say in a line what is served."""
+    counts = operations.statistics()
+    return f"{options.project} on {options.mountpoint}: {counts['jobs']} jobs, {counts['open_files']} files open"
+
+
 def _raise_limits() -> None:
     """Allow as many open files as the system lets this process have: each file open in the mount is one here."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -359,7 +385,8 @@ def _spec(options: MountOptions, project: Project) -> MountSpec:
         allow_other=options.allow_other,
         passthrough=options.passthrough,
         debug=options.debug,
-        options=options.options,
+        # What only who may mount can have; fusermount3 would complain.
+        options=tuple(word for word in options.options if word not in {"dev", "suid"} or may_mount()),
         single_user=options.single_user,
     )
 

@@ -19,7 +19,7 @@ from typing import Final, Literal, TypeAlias
 
 from sigfs.errors import MountPointError
 from sigfs.model.types import Json
-from sigfs.transports.mounts import FS_TYPE, mounted, resolve_mountpoint, unmount
+from sigfs.transports.mounts import FS_TYPE, may_mount, mounted, resolve_mountpoint, unmount
 
 PROBE_S: Final = 5.0
 """How long a file system may take to answer before it is called hung."""
@@ -141,7 +141,7 @@ def check_mountpoint(path: str, workspace: str, *, private: bool = False) -> tup
         raise MountPointError(f"{path} contains the workspace {workspace}, which the mount would hide; choose another")
     if names:
         raise MountPointError(f"{path} is not empty, and mounting would hide what it holds; choose an empty directory")
-    if not private and not os.access(mountpoint, os.W_OK):
+    if not private and not os.access(mountpoint, os.W_OK) and not may_mount():
         raise MountPointError(f"{path} is not writable for you, which mounting needs; choose a directory of your own")
     return mountpoint, tuple(notes)
 

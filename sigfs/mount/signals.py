@@ -1,6 +1,7 @@
 """Signals of the serving process.
 
-Owned here: how SIGTERM and SIGINT end a mount.
+Owned here: how SIGTERM and SIGINT end a mount, and what SIGHUP means: the end where it comes with the end of the
+terminal, otherwise that the configuration is to be read again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Stopped(Exception):
 
 
 class Signals:
-    """Ends the mount when SIGTERM or SIGINT comes.
+    """Ends the mount when SIGTERM or SIGINT comes, or the terminal goes; has it reload when only SIGHUP comes.
 
     The signals are blocked in all threads and taken by one that waits for them, so that no handler ever
     interrupts a request, whatever binding runs the main thread. Life: ``block`` before any thread exists,
@@ -50,19 +51,21 @@ class Signals:
         self._finished = threading.Event()  # serving is over
         self._lock = threading.Lock()  # guards _mountpoint against mounting and unmounting at once
         self._mountpoint: str | None = None  # None: not mounted yet
-        self._waited: frozenset[signal.Signals] = frozenset({signal.SIGTERM, signal.SIGINT, _WAKE})
+        self._ending = frozenset({signal.SIGTERM, signal.SIGINT, _WAKE})
+        self._waited = self._ending | {signal.SIGHUP}
+        self._had_terminal = False  # whose end ends the mount
+        self.on_stop: Callable[[], None] = lambda: None
+        """Called when the end begins, because of a signal."""
+        self.on_reload: Callable[[], None] | None = None
+        """Called when SIGHUP asks for it. None: everything is being read just now."""
         self._before: set[signal.Signals | int] = set()
 
-    def block(self, *, daemon: bool) -> None:
+    def block(self) -> None:
         """Block the signals here and so in all threads to come.
 
-        Args:
-            daemon: no terminal is there to hang up; otherwise its end unmounts too.
+        A terminal that hangs up unmounts, unless there is none, or SIGHUP is ignored (``nohup``).
         """
-        if daemon:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        else:
-            self._waited |= {signal.SIGHUP}
+        self._had_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         self._before = set(signal.pthread_sigmask(signal.SIG_BLOCK, self._waited))
 
     def start(self) -> None:
@@ -99,10 +102,13 @@ class Signals:
 
     def _run(self) -> None:
         number: signal.Signals | int = _WAKE
-        while number == _WAKE:
+        while number == _WAKE or (number == signal.SIGHUP and not self._has_hung_up()):
+            if number == signal.SIGHUP and self.on_reload is not None:
+                self.on_reload()
             number = signal.sigwait(self._waited)
             if self._finished.is_set():
                 return
+        self.on_stop()
         log.info("%s: unmounting", signal.Signals(number).name)
         with self._lock:
             self.asked.set()
@@ -112,6 +118,11 @@ class Signals:
         elif not self._finished.wait(GRACE_S):  # the disk does not answer; there is nothing to lose yet
             log.info("ended before it was mounted")
             leave()
+
+    def _has_hung_up(self) -> bool:
+        """Whether there was a terminal, and is none any more: to a process that still has its own, somebody has sent
+        the signal."""
+        return self._had_terminal and not _has_terminal()
 
     def _end(self, mountpoint: str) -> None:
         entry = mounted(mountpoint)
@@ -136,7 +147,7 @@ class Signals:
             log.error("%s", error)
         deadline_s = time.monotonic() + GRACE_S
         while not self._finished.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
-            if signal.sigtimedwait(self._waited, min(left_s, 0.1)) is not None and not self._finished.is_set():
+            if signal.sigtimedwait(self._ending, min(left_s, 0.1)) is not None and not self._finished.is_set():
                 break  # asked again
             if not self._has_open_files():
                 pages.write()
@@ -184,6 +195,15 @@ class _DirtyPages:
         if libc().syncfs(fd) != 0:
             log.error("not all that was written to memory mappings could be saved")
         os.close(fd)
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal, and that is connected."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _abort(device: int) -> bool:

@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from typing import Final
 
 from sigfs.errors import MountBusy, MountError
@@ -15,18 +16,53 @@ from sigfs.model.mounted import FS_TYPE, Mount, mounts, parse_mountinfo
 from sigfs.vfs import syscalls
 
 __all__ = [
+    "CLEARED",
+    "FLAGS",
     "FS_TYPE",
     "Mount",
+    "flags_of",
     "fusermount",
+    "is_read_only",
     "libc",
     "may_mount",
     "mounted",
     "mounts",
     "parse_mountinfo",
+    "remount",
     "resolve_mountpoint",
     "unmount",
 ]
 
+FLAGS: Final = {
+    "ro": 1,
+    "nosuid": 2,
+    "nodev": 4,
+    "noexec": 8,
+    "sync": 16,
+    "dirsync": 128,
+    "nosymfollow": 256,
+    "noatime": 1024,
+    "nodiratime": 2048,
+    "relatime": 1 << 21,
+    "strictatime": 1 << 24,
+    "lazytime": 1 << 25,
+}
+"""Flags of mount(2) by the name that mount(8) gives them."""
+
+CLEARED: Final = {
+    "rw": FLAGS["ro"],
+    "suid": FLAGS["nosuid"],
+    "dev": FLAGS["nodev"],
+    "exec": FLAGS["noexec"],
+    "async": FLAGS["sync"],
+    "atime": FLAGS["noatime"],
+    "diratime": FLAGS["nodiratime"],
+    "relatime": FLAGS["noatime"] | FLAGS["strictatime"],
+    "strictatime": FLAGS["noatime"],
+}
+"""Those that a name takes away."""
+
+MS_REMOUNT: Final = 32
 MNT_FORCE: Final = 1
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
@@ -79,6 +115,46 @@ def unmount(mountpoint: str, lazy: bool = False, abort: bool = False) -> None:
         raise MountError(f"nothing is mounted at {path}")
     elif number:
         raise MountError(f"cannot unmount {path}: {os.strerror(number)}")
+
+
+def flags_of(options: Iterable[str]) -> int:
+    """Give the flags of mount(2) for *options* by name; of contradicting ones the last counts, others mean nothing.
+
+    >>> flags_of(["nosuid", "ro", "noexec", "exec", "allow_other"])
+    3
+    """
+    flags = 0
+    for option in options:
+        flags = (flags | FLAGS.get(option, 0)) & ~CLEARED.get(option, 0)
+    return flags
+
+
+def remount(mountpoint: str, options: Iterable[str]) -> None:
+    """Change flags of the mount at *mountpoint*: those that *options* name; the others stay as they are.
+
+    Raises:
+        MountBusy: it is to become read-only, and files are open for writing.
+        MountError: nothing is mounted there, or not permitted.
+    """
+    entry = mounted(mountpoint)
+    if entry is None:
+        raise MountError(f"nothing is mounted at {mountpoint}")
+    flags = MS_REMOUNT | flags_of([*sorted(entry.options & FLAGS.keys()), *options])
+    if libc().mount(None, os.fsencode(entry.mountpoint), None, ctypes.c_ulong(flags), None) == 0:
+        return
+    match ctypes.get_errno():
+        case errno.EBUSY:
+            raise MountBusy(f"{mountpoint} cannot become read-only: files are open for writing")
+        case errno.EPERM:
+            raise MountError(f"only root may remount {mountpoint}; unmount it, and mount it anew")
+        case number:
+            raise MountError(f"cannot remount {mountpoint}: {os.strerror(number)}")
+
+
+def is_read_only(mountpoint: str) -> bool | None:
+    """Tell whether the kernel refuses all changes of the sigfs mount at *mountpoint*; None if there is none."""
+    entry = mounted(mountpoint)
+    return "ro" in entry.super_options if entry is not None and entry.type == FS_TYPE else None
 
 
 def _umount2(path: str, flags: int) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.listings import Entry, Kept
     from sigfs.vfs.nodes import Directory
+    from sigfs.vfs.readonly import ReadOnly
     from sigfs.vfs.statepoints import StatePointFiles
     from sigfs.vfs.types import Caller, DirEntry, FileHandle, Inode, ListingCache
     from sigfs.vfs.views import Views
@@ -65,7 +66,7 @@ class OpenDirectories(OpenFiles):
         views: Views,
         statepoints: StatePointFiles,
         *,
-        read_only: bool = False,
+        read_only: ReadOnly,
         trusts_times: bool = True,
         keeps_data: bool = False,
     ) -> None:

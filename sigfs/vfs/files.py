@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.inodes import Inodes
     from sigfs.vfs.locks import LockOwner, RecordLock
+    from sigfs.vfs.readonly import ReadOnly
     from sigfs.vfs.virtual import Content
 
 _WORTHLESS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -69,11 +70,12 @@ class OpenFiles:
     """
 
     def __init__(
-        self, inodes: Inodes, *, room: Room | None = None, read_only: bool = False, keeps_data: bool = False
+        self, inodes: Inodes, *, read_only: ReadOnly, room: Room | None = None, keeps_data: bool = False
     ) -> None:
         """Begin with no open file.
 
         Args:
+            read_only: whether all changes are refused; asked before each.
             room: for descriptors.
             keeps_data: whether the kernel may keep data between two opens: see ``freshness.tells``.
         """

@@ -26,6 +26,7 @@ from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:
+    from sigfs.vfs.readonly import ReadOnly
     from sigfs.vfs.types import FileHandle, Inode
 
 LockOwner = NewType("LockOwner", int)
@@ -81,9 +82,9 @@ class Locks:
     ``_lock`` guards all that is here; no system call is made and nothing else locked while it is held.
     """
 
-    def __init__(self, *, read_only: bool) -> None:
-        """Begin with no lock. *read_only*: nobody can have the right to lock for writing."""
-        self._access = os.O_RDONLY if read_only else os.O_RDWR
+    def __init__(self, *, read_only: ReadOnly) -> None:
+        """Begin with no lock. *read_only*: whether nobody can have the right to lock for writing."""
+        self._read_only = read_only
         self._lock = threading.Lock()
         # An entry lives from an owner's first lock on a file to its unlocking of all of it, to its closing of any
         # descriptor of the file, or to the release of the last handle that was used, whichever is first.
@@ -258,9 +259,10 @@ class Locks:
         # For reading and writing if possible: the owner may want both kinds of lock, if through different handles.
         # Never waiting for somebody's lease.
         own = fcntl.fcntl(opened.fd, fcntl.F_GETFL) & os.O_ACCMODE
-        if own != self._access:
+        wanted = os.O_RDONLY if self._read_only() else os.O_RDWR
+        if own != wanted:
             try:
-                return Descriptor(os.open(opened.path, self._access | os.O_NONBLOCK))
+                return Descriptor(os.open(opened.path, wanted | os.O_NONBLOCK))
             except OSError:  # EACCES, EROFS, ETXTBSY, EAGAIN, ...
                 pass
         try:

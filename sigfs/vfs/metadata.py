@@ -191,10 +191,10 @@ class Metadata(OpenDirectories):
 
     def _is_no_matter(self, node: Node) -> bool:
         """Tell whether *node* is a virtual directory that was made here, whose attributes those who copy may set."""
-        return isinstance(node, TreeDirectory) and not self._read_only and self._views.changes.was_made(node.place)
+        return isinstance(node, TreeDirectory) and not self._read_only() and self._views.changes.was_made(node.place)
 
     def _require_writable(self) -> None:
-        if self._read_only:
+        if self._read_only():
             raise FsError(errno.EROFS)
 
     def _may_change(self, node: Node) -> None:

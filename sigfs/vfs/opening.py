@@ -56,9 +56,9 @@ class Opening(Names):
             raise FsError(errno.EISDIR)
         if node.kind != stat.S_IFREG:
             raise FsError(errno.ELOOP if node.kind == stat.S_IFLNK else errno.ENXIO)
-        if self._read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
-            raise FsError(errno.EROFS)
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if writes and self._read_only():
+            raise FsError(errno.EROFS)
         if writes and not self._statepoints.is_scratch(node):
             if (job := self._statepoints.job_of(node)) is not None:
                 # After ESTALE the kernel looks the name up again, and opens what it finds then.

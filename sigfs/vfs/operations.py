@@ -23,6 +23,7 @@ from sigfs.vfs.disk import Disk
 from sigfs.vfs.inodes import Inodes
 from sigfs.vfs.nodes import File
 from sigfs.vfs.opening import Opening
+from sigfs.vfs.readonly import ReadOnly
 from sigfs.vfs.statepoints import StatePointFiles
 from sigfs.vfs.views import Views
 
@@ -59,7 +60,7 @@ class Operations(Opening):
         index: Index,
         workspace: Workspace,
         *,
-        read_only: bool = False,
+        read_only: bool | ReadOnly = False,
         entry_timeout_s: float = 1.0,
         attr_timeout_s: float = 1.0,
         trusts_times: bool = True,
@@ -70,6 +71,7 @@ class Operations(Opening):
         """Wire the parts. Nothing is opened yet; the workspace directory need not exist.
 
         Args:
+            read_only: whether changes are refused.
             entry_timeout_s: how long the kernel may keep a name that also depends on the disk, or on documents.
             attr_timeout_s: how long it may keep attributes; those of a virtual directory show the permissions of the
                 workspace directory.
@@ -84,7 +86,12 @@ class Operations(Opening):
         disk = Disk(inodes, backing, entry_timeout_s, attr_timeout_s)
         views = Views(tree, index, workspace, disk, statepoints, self.status)
         super().__init__(
-            disk, views, statepoints, read_only=read_only, trusts_times=trusts_times, keeps_data=keeps_data
+            disk,
+            views,
+            statepoints,
+            read_only=read_only if isinstance(read_only, ReadOnly) else ReadOnly(read_only),
+            trusts_times=trusts_times,
+            keeps_data=keeps_data,
         )
         self._tree = tree
         self._index = index
@@ -218,6 +225,6 @@ class Operations(Opening):
         with contextlib.suppress(ValueError):  # a condition that only Python can say
             said["filter"] = format_text(view.filter)
         coherence = {} if self._disk.coherence is None else self._disk.coherence.status()
-        said |= {"layout": view.layout, "read_only": self._read_only}
+        said |= {"layout": view.layout, "read_only": self._read_only.now()}
         said |= {"watch": self._watch_status(), "coherence": coherence}
         return {**said, **self._transport_statistics()}

@@ -187,6 +187,10 @@ class PlacesWatcher:
         begun_s, took_s = self._last_s
         if self._following and (self._told or time.monotonic() - begun_s < max(MAX_AGE_S, MAX_AGE_TOOK * took_s)):
             return
+        self.compare()
+
+    def compare(self) -> None:
+        """Read the configuration again if it is another, and compare everything; returns when that has been told."""
         if self._thread is None or self._thread is threading.current_thread():
             return
         with self._changed:

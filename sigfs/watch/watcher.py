@@ -257,6 +257,10 @@ class WorkspaceWatcher:
         """Ask for a comparison of everything with what is known; returns at once."""
         self._comparisons.ask()
 
+    def compare(self) -> None:
+        """Compare everything with what is known; returns when what was found has been told, or the watcher stopped."""
+        self._compare_and_wait()
+
     def look_at(self, job: JobId) -> None:
         """Have a job looked at that may not be what its name says; returns at once."""
         self._suspects.put(job)

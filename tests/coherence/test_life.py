@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -123,7 +125,7 @@ def test_status_lists_what_is_mounted(mounts: Mounts, project: Project, place: P
     assert mounts.sigfs("status", place).returncode == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts_and_the_exit_code_is_zero(
     mounts: Mounts, project: Project, place: Path, number: signal.Signals
 ) -> None:
@@ -135,10 +137,41 @@ def test_a_signal_unmounts_and_the_exit_code_is_zero(
     assert os.listdir(place) == []
 
 
+def test_the_end_of_its_terminal_unmounts_and_a_mere_sighup_reloads(
+    mounts: Mounts, project: Project, place: Path
+) -> None:
+    place.mkdir()
+    mounts._places.append(str(place))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        arguments = [sys.executable, "-m", "sigfs", "mount", "-f", project.root, str(place)]
+        os.execve(sys.executable, arguments, mounts.environment())
+    try:
+        said = read_until(terminal, b"sigfs umount")
+        os.kill(pid, signal.SIGHUP)
+        said += read_until(terminal, b"reloaded")
+        assert is_mounted(place)
+        os.close(terminal)
+        assert wait_until(lambda: [got[1] for got in [os.waitpid(pid, os.WNOHANG)] if got[0]]) == [0], said
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    assert not is_mounted(place)
+
+
+def read_until(terminal: int, word: bytes) -> bytes:
+    said = b""
+    while word not in said:
+        assert select.select([terminal], [], [], 60)[0], said
+        said += os.read(terminal, 4096)
+    return said
+
+
 def test_a_signal_to_a_background_server_unmounts_too(mounts: Mounts, project: Project, place: Path) -> None:
     mounts.mount(project, place)
     pid = mounts.pid(place)
-    os.kill(pid, signal.SIGHUP)  # a terminal that is closed means nothing to it
+    os.kill(pid, signal.SIGHUP)  # has it reload
     assert mounts.status(place)["state"] == "alive"
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: gone(pid))

@@ -14,7 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import FuseUnavailable, MountError, MountPointError
-from sigfs.transports.mounts import fusermount, libc, may_mount, unmount
+from sigfs.transports.mounts import flags_of, fusermount, libc, may_mount, unmount
 
 if TYPE_CHECKING:
     from sigfs.transports.base import MountSpec
@@ -24,32 +24,6 @@ log = logging.getLogger(__name__)
 DEVICE: Final = "/dev/fuse"
 SUBTYPE: Final = "sigfs"
 _HELPER_TIMEOUT_S: Final = 60.0
-
-# mount(2): flags by the name that mount(8) gives them
-_SET: Final = {
-    "ro": 1,
-    "nosuid": 2,
-    "nodev": 4,
-    "noexec": 8,
-    "sync": 16,
-    "dirsync": 128,
-    "nosymfollow": 256,
-    "noatime": 1024,
-    "nodiratime": 2048,
-    "relatime": 1 << 21,
-    "strictatime": 1 << 24,
-    "lazytime": 1 << 25,
-}
-_CLEAR: Final = {
-    "rw": _SET["ro"],
-    "suid": _SET["nosuid"],
-    "dev": _SET["nodev"],
-    "exec": _SET["noexec"],
-    "async": _SET["sync"],
-    "atime": _SET["noatime"],
-    "diratime": _SET["nodiratime"],
-    "defaults": 0,
-}
 
 
 def connect(spec: MountSpec) -> tuple[int, bool]:
@@ -74,10 +48,7 @@ def connect(spec: MountSpec) -> tuple[int, bool]:
 
 def mount_flags(spec: MountSpec) -> int:
     """Give the flags of mount(2); ``nosuid`` and ``nodev`` unless asked otherwise, as for any user's mount."""
-    flags = _SET["nosuid"] | _SET["nodev"] | (_SET["ro"] if spec.read_only else 0)
-    for option in spec.options:
-        flags = (flags | _SET.get(option, 0)) & ~_CLEAR.get(option, 0)
-    return flags
+    return flags_of(["nosuid", "nodev", *(["ro"] if spec.read_only else []), *spec.options])
 
 
 def _mount_directly(spec: MountSpec) -> int:
