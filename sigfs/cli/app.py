@@ -49,6 +49,7 @@ class Commands(click.Group):
         "freeze": "checking",
         "index": "index",
         "view": "views",
+        "config": "configuration",
         "export": "export",
         "import": "importing",
         "backup": "backup",

@@ -9,9 +9,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from sigfs.api.project import get_project
+from sigfs.cli.app import near_match
 from sigfs.cli.options import SWITCHES, VALUES
 from sigfs.errors import SigfsError
-from sigfs.model.settings import EMPTY_PATH, FLAGS, TABLE, profile_names
+from sigfs.model.indexed import KEY
+from sigfs.model.settings import EMPTY_PATH, FLAGS, TABLE, Directory, Flags, profile_names
 from sigfs.model.views import read_views
 from sigfs.transports.mounts import FS_TYPE, mounts
 from sigfs.tree import LAYOUTS, Layout, check_layout
@@ -83,6 +85,42 @@ class ProfileName(click.types.StringParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         """Name those that there are."""
         return [CompletionItem(name) for name in profile_names() if name.startswith(incomplete)]
+
+
+class SettingName(click.types.StringParamType):
+    """The name of a setting, which completes."""
+
+    name = "setting"
+    NAMES = (*TABLE, KEY)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See that there is such a setting."""
+        if value not in self.NAMES:
+            near = near_match(value, self.NAMES)
+            self.fail(f"no setting {value!r}{f'; did you mean {near}?' if near else ''}", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Name them."""
+        return [CompletionItem(name) for name in self.NAMES if name.startswith(incomplete)]
+
+
+class SettingValue(click.types.StringParamType):
+    """The value of the setting that is named before it."""
+
+    name = "value"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete it as ``mount`` would."""
+        name = ctx.params.get("name")
+        setting = TABLE.get(name or "")
+        if name == "view":
+            return ViewName().shell_complete(ctx, param, incomplete)
+        if setting is None or isinstance(setting.kind, Directory):
+            return [CompletionItem(incomplete, type="dir")]
+        before, comma, word = incomplete.rpartition(",") if isinstance(setting.kind, Flags) else ("", "", incomplete)
+        words = LAYOUTS if name == "layout" else setting.kind.choices
+        return [CompletionItem(before + comma + each) for each in words if each.startswith(word)]
 
 
 class MountOptionWords(click.types.StringParamType):

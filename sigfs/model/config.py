@@ -57,9 +57,13 @@ class Config:
 
     def error(self, key: str, message: str) -> InvalidConfig:
         """An exception that names the file and the line of *key*."""
+        return InvalidConfig(f"{self.place(key)}: {message}")
+
+    def place(self, key: str) -> str:
+        """Name the file and the line of *key*."""
         pattern = re.compile(rf"""\s*\[*\s*["']?{re.escape(key)}["']?\s*[]=]""")
         number = next((i for i, line in enumerate(self.lines, 1) if pattern.match(line)), 0)
-        return InvalidConfig(f"{self.path}, line {number}: {message}" if number else f"{self.path}: {message}")
+        return f"{self.path}, line {number}" if number else self.path
 
 
 def read_config(path: str) -> Config:

@@ -50,18 +50,18 @@ def editing(path: str) -> Iterator[ConfigObj]:
 
 
 @contextmanager
-def replacing(path: str) -> Iterator[tuple[str, Callable[[bytes], None]]]:
+def replacing(path: str, mode: int = 0o666) -> Iterator[tuple[str, Callable[[bytes], None]]]:
     """Give the path of a file free of links, which need not be there, and a function that gives it another content.
 
-    Nobody else who does it so comes in between.
+    Nobody else who does it so comes in between. *mode*: of a new file, less the process's umask.
     """
     path = os.path.realpath(path)
     # The directory is locked, not the file, which is another one after each change.
     fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def write(data: bytes) -> None:
-        mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.lexists(path) else 0o666
-        files.write_atomic(fd, os.path.basename(path), data, mode)
+        kept = stat.S_IMODE(os.stat(path).st_mode) if os.path.lexists(path) else mode
+        files.write_atomic(fd, os.path.basename(path), data, kept)
 
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -7,7 +7,7 @@ Owned here: how the list is spelled, and what may be in it. ``indexed = data, ru
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sigfs.errors import InvalidConfig
@@ -67,9 +67,8 @@ def add_indexed(root: str, path: str | os.PathLike[str], recursive: bool = False
     """
     text = os.fspath(path)
     place = Place(_place(root, text).path, recursive or text.endswith(_BELOW))
-    config_path = _config_path(root)
-    _require_fit(root, place, read_config(config_path))
-    with editing(config_path) as config:
+    _require_fit(root, place, read_config(config_path(root)))
+    with editing(config_path(root)) as config:
         entries = [entry for entry in _entries(config.get(KEY, [])) if _place(root, entry).path != place.path]
         entries.append(_spelled(root, place))
         config[KEY] = entries if len(entries) > 1 else entries[0]
@@ -85,9 +84,8 @@ def remove_indexed(root: str, path: str | os.PathLike[str]) -> None:
         OSError: it cannot be written.
     """
     wanted = _place(root, os.fspath(path)).path
-    config_path = _config_path(root)
-    read_config(config_path)
-    with editing(config_path) as config:
+    read_config(config_path(root))
+    with editing(config_path(root)) as config:
         entries = list(_entries(config.get(KEY, [])))
         left = [entry for entry in entries if _place(root, entry).path != wanted]
         if len(left) == len(entries):
@@ -97,6 +95,34 @@ def remove_indexed(root: str, path: str | os.PathLike[str]) -> None:
             del config[KEY]
         else:
             config[KEY] = left if len(left) > 1 else left[0]
+
+
+def entries_and_place(root: str) -> tuple[tuple[str, ...], str]:
+    """The list as it is spelled, and the file with the line that it is in.
+
+    Raises:
+        InvalidConfig: the configuration is broken.
+    """
+    config = read_config(config_path(root))
+    indexed_in(root, config)
+    return tuple(_entries(config.values.get(KEY, []))), config.place(KEY)
+
+
+def write_indexed(root: str, entries: Iterable[str]) -> None:
+    """Have the project at *root* index these directories, spelled as in the configuration, and no others.
+
+    Raises:
+        As for `add_indexed`; then nothing is changed.
+    """
+    read = read_config(config_path(root))
+    places = [_place(root, entry) for entry in entries if entry]
+    for place in places:
+        _require_fit(root, place, read)
+    spelled = list(dict.fromkeys(_spelled(root, place) for place in places))
+    with editing(config_path(root)) as config:
+        config.pop(KEY, None)
+        if spelled:
+            config[KEY] = spelled if len(spelled) > 1 else spelled[0]
 
 
 def _place(root: str, entry: str) -> Place:
@@ -120,7 +146,12 @@ def _entries(value: object) -> Iterator[str]:
         yield from (entry for entry in value if entry)
 
 
-def _config_path(root: str) -> str:
+def config_path(root: str) -> str:
+    """Name the configuration file of the project at *root*.
+
+    Raises:
+        InvalidConfig: there is none.
+    """
     path = find_config(root)
     if path is None:
         raise InvalidConfig(f"no project in {root}: make one with `sigfs init`")

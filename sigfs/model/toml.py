@@ -105,10 +105,13 @@ def read_toml(path: str) -> Toml | None:
 
 
 @contextmanager
-def editing_toml(path: str) -> Iterator[TOMLDocument]:
+def editing_toml(path: str, mode: int = 0o666) -> Iterator[TOMLDocument]:
     """Give the file at *path* to change; it need not be there, but its directory. Comments and order stay.
 
     At once or not at all, by one process at a time. Nothing is written if nothing was changed.
+
+    Args:
+        mode: permissions of a new file, less the process's umask.
 
     Raises:
         InvalidConfig: the file cannot be understood, or what was put into it could not be read again.
@@ -117,7 +120,7 @@ def editing_toml(path: str) -> Iterator[TOMLDocument]:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    with replacing(path) as (real, write):
+    with replacing(path, mode) as (real, write):
         before = read_toml(real)
         document = tomlkit.parse("" if before is None else "\n".join(before.lines))
         yield document
