@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from sigfs.backup.contents import FORMAT, HEAD
 from sigfs.backup.making import project_files
 from sigfs.errors import BackupError
 from sigfs.export.archives import Writer, add_directory, new_archive
@@ -29,11 +30,6 @@ from sigfs.version import __version__
 
 if TYPE_CHECKING:
     from sigfs.api.project import Project
-
-HEAD: Final = "sigfs-snapshot.json"
-"""The first entry of a snapshot, which says what it is."""
-
-FORMAT: Final = {"format": "sigfs-snapshot", "version": 1}
 
 _KINDS: Final[dict[str, Archive]] = {
     ".tar.gz": "tar.gz",

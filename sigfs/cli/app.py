@@ -54,6 +54,7 @@ class Commands(click.Group):
         "import": "importing",
         "backup": "backup",
         "snapshot": "backup",
+        "restore": "backup",
         "mount": "mounting",
         "run": "private",
         "umount": "mounted",

@@ -8,6 +8,7 @@ import click
 
 from sigfs.api.project import get_project
 from sigfs.backup.making import Options, Report, back_up
+from sigfs.backup.restoring import restore
 from sigfs.backup.snapshot import snapshot
 from sigfs.cli.app import say
 from sigfs.cli.exits import Exit
@@ -137,4 +138,46 @@ def snapshot_command(
         say(f"{printable(path)}: is outside of the project's directory, and left out")
     _say_pending(report.pending)
     if report.left_out:
+        click.get_current_context().exit(Exit.FAILURE)
+
+
+@click.command(
+    "restore",
+    epilog="""\b
+Examples:
+  sigfs restore study.tar.gz study-2          make a project of a snapshot
+  sigfs restore --dry-run study.tar.gz        what this project would get from it
+  sigfs restore study.tar.gz                  put back what is missing from it""",
+)
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("project", type=_DIRECTORY, required=False)
+@click.option("--aside", is_flag=True, help="Give what differs another name, NAME.1~, and put back what was.")
+@click.option("--links", is_flag=True, help="Make symbolic links, too, that may lead out of their jobs.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print what has been done as JSON.")
+def restore_command(file: str, project: str | None, aside: bool, links: bool, dry_run: bool, as_json: bool) -> None:
+    """Bring back what the snapshot FILE has and PROJECT has not: jobs, files of jobs, configuration.
+
+    PROJECT is a project, by default that of the working directory, or becomes one. What is there stays, unless it is
+    proved wrong (a state point of another job, a document that is no JSON mapping): then it is kept beside, as NAME.1~.
+    """
+    report = restore(file, project or get_project(None).root, aside=aside, links=links, dry_run=dry_run)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        if dry_run:
+            for path in [*report.jobs, *report.files]:
+                click.echo(f"+ {printable(path)}")
+        for path, old in report.replaced.items():
+            click.echo(f"~ {printable(path)}: what was there is now {printable(old)}")
+        for path in report.in_the_way:
+            click.echo(f"! {printable(path)}")
+        click.echo(f"{len(report.jobs)} jobs, {len(report.files)} files restored, {report.unchanged} files unchanged")
+    for path, why in report.left_out.items():
+        say(f"{printable(path)}: {printable(why)}: left out")
+    for path in report.pending:
+        say(f"{printable(path)}: has no state point, or that of another, in the snapshot: it is restored so")
+    if report.in_the_way:
+        say(f"{len(report.in_the_way)} things are there and differ: they stay; see --aside")
+    if report.in_the_way or report.left_out or report.pending:
         click.get_current_context().exit(Exit.FAILURE)

@@ -216,7 +216,10 @@ class _Zip:
             raise ExportError(f"zip cannot hold the name {name!r}, which is no UTF-8: use tar") from None
 
     def add_text(self, name: str, data: bytes) -> None:
-        self._zip.writestr(name, data)
+        entry = zipfile.ZipInfo(name, time.localtime()[:6])
+        entry.external_attr = (stat.S_IFREG | 0o644) << 16
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        self._zip.writestr(entry, data)
 
     def close(self) -> None:
         self._zip.close()

@@ -33,7 +33,12 @@ _STATEPOINT_BYTES: Final = 2**24
 
 
 class Packed:
-    """An archive that has been read once."""
+    """An archive that has been read once.
+
+    Attributes:
+        kinds: path -> type, as of st_mode, of what is in it, and of the directories above that.
+        last: path -> number of the last entry that is at it, or below.
+    """
 
     def __init__(self, path: str) -> None:
         """Read it.
@@ -43,12 +48,12 @@ class Packed:
                 twice or lead through what is no directory, devices.
         """
         self.path = path
-        self._kinds: dict[str, int] = {"": stat.S_IFDIR}
+        self.kinds: dict[str, int] = {"": stat.S_IFDIR}
         self._below: dict[str, list[str]] = {"": []}
         self._with_files: set[str] = set()
         self._statepoints: dict[str, bytes] = {}
         self._links: list[Entry] = []
-        self._last: dict[str, int] = {}
+        self.last: dict[str, int] = {}
         self._bytes = 0
         with entries(path) as found:
             for number, entry in enumerate(found):
@@ -61,14 +66,14 @@ class Packed:
         above, _, name = path.rpartition("/")
         if path:
             self._add_directory(above)
-            if path in self._kinds and {self._kinds[path], kind} != {stat.S_IFDIR}:
+            if path in self.kinds and {self.kinds[path], kind} != {stat.S_IFDIR}:
                 raise refused(self.path, path, "is there twice")
         if kind == stat.S_IFDIR:
             self._add_directory(path)
         else:
-            if kind == stat.S_IFREG and entry.text and self._kinds.get(entry.text) != kind:
+            if kind == stat.S_IFREG and entry.text and self.kinds.get(entry.text) != kind:
                 raise refused(self.path, path, f"is a further name of {entry.text!r}, which is no file before it")
-            self._kinds[path] = kind
+            self.kinds[path] = kind
             self._with_files.add(above)
         if entry.text:
             self._links.append(entry._replace(file=None))
@@ -77,18 +82,18 @@ class Packed:
             if entry.size > _STATEPOINT_BYTES:
                 raise refused(self.path, path, f"has {entry.size} bytes, and is to be a state point")
             self._statepoints[above] = entry.file.read()
-        self._last[path] = number
+        self.last[path] = number
         while path:
             path = path.rpartition("/")[0]
-            self._last[path] = number
+            self.last[path] = number
 
     def _add_directory(self, path: str) -> None:
-        if self._kinds.get(path, stat.S_IFDIR) != stat.S_IFDIR:
+        if self.kinds.get(path, stat.S_IFDIR) != stat.S_IFDIR:
             raise refused(self.path, path, "is no directory, and something is said to be in it")
         if path not in self._below:
             above, _, name = path.rpartition("/")
             self._add_directory(above)
-            self._kinds[path] = stat.S_IFDIR
+            self.kinds[path] = stat.S_IFDIR
             self._below[path] = []
             self._below[above].append(name)
 
@@ -96,7 +101,7 @@ class Packed:
         """See `sigfs.export.finding.Origin`."""
         if path in self._statepoints:
             return Look(self._statepoints[path], [], has_files=True)
-        if f"{path}/{STATEPOINT_FILE}".lstrip("/") in self._kinds:
+        if f"{path}/{STATEPOINT_FILE}".lstrip("/") in self.kinds:
             raise OSError(errno.EINVAL, "is not a regular file", STATEPOINT_FILE)
         names = [name for name in self._below[path] if name != RESERVED and not name.startswith(TEMPORARY_PREFIX)]
         return Look(None, names, path in self._with_files)
@@ -165,12 +170,12 @@ class Packed:
                             maker = _Maker(kept)
                         makers[path] = maker
                     maker.take(entry._replace(path=entry.path[len(path) :].lstrip("/"), text=_in_job(entry, path)))
-                    if number == self._last[path]:
+                    if number == self.last[path]:
                         maker.finish()
                         (report.unchanged if job_id in there else report.imported)[path or "."] = job_id
                 except DestinationExists as error:
                     report.failed[path or "."] = str(error)
-                if number == self._last[path] or (path or ".") in report.failed:
+                if number == self.last[path] or (path or ".") in report.failed:
                     if path in makers:
                         makers.pop(path).close()
                     done += 1
@@ -301,7 +306,7 @@ class _Making(_Maker):
                     view = view[os.pwrite(fd, view, size + len(data) - len(view)) :]
                 size += len(data)
             os.ftruncate(fd, size)
-            _keep(fd, entry)
+            keep(fd, entry)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -313,15 +318,15 @@ class _Making(_Maker):
                 fd = os.open(name, trees.LIST_FLAGS, dir_fd=self._places.open(above))
                 try:
                     os.fsync(fd)
-                    _keep(fd, self._directories[path])
+                    keep(fd, self._directories[path])
                 finally:
                     os.close(fd)
         if "" in self._directories:
-            _keep(self._fd, self._directories[""])
+            keep(self._fd, self._directories[""])
         self._stage.publish(self._fd, self._job_id, self._job.statepoint)
 
 
-def _keep(fd: int, entry: Entry) -> None:
+def keep(fd: int, entry: Entry) -> None:
     """Give what is open as *fd* the attributes, permissions and time that the archive says; owners are left alone."""
     for name, value in entry.attributes.items():
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from sigfs.api.project import Project
 from sigfs.backup import kept
 from sigfs.backup.making import Options, back_up
+from sigfs.backup.restoring import restore
+from sigfs.backup.snapshot import snapshot
 from tests.support.projects import add_job, job_id, make_project
 from tests.support.stepping import every_call, fail_at_each_call, kill_at_each_call
 
@@ -53,3 +56,40 @@ def test_a_backup_is_completed_by_the_next_one(tmp_path: Path, act: object, code
     stop = (prepare, act, look, tmp_path)
     calls = kill_at_each_call(*stop) if code is None else fail_at_each_call(code, *stop)  # type: ignore[arg-type]
     every_call(calls, "openat", "write", "fsync", "renameat")
+
+
+def to_restore(path: str) -> None:
+    root = make_project(os.path.join(path, "project"), OLD, NEW)
+    for statepoint in (OLD, NEW):
+        Path(root, "workspace", job_id(statepoint), "data").write_text(str(statepoint))
+    state = os.path.join(path, "state")
+    snapshot(Project(root), os.path.join(path, "all.tar"), data=True, state_dir=state)
+    Path(root, "workspace", job_id(OLD), "signac_statepoint.json").write_text("{")
+    Path(root, "workspace", job_id(OLD), "data").unlink()
+    shutil.rmtree(os.path.join(root, "workspace", job_id(NEW)))
+
+
+def back(path: str) -> None:
+    restore(os.path.join(path, "all.tar"), os.path.join(path, "project"))
+
+
+def look_restored(path: str) -> None:
+    for statepoint in (OLD, NEW):
+        data = Path(path, "project", "workspace", job_id(statepoint), "data")
+        assert not data.exists() or data.read_text() == str(statepoint)
+    back(path)
+    assert {job.id for job in Project(os.path.join(path, "project"))} == {job_id(OLD), job_id(NEW)}
+    workspace = os.path.join(path, "project", "workspace")
+    assert sorted(os.listdir(workspace)) == sorted([job_id(OLD), job_id(NEW)])
+    for statepoint in (OLD, NEW):
+        names = sorted(os.listdir(os.path.join(workspace, job_id(statepoint))))
+        old = ["signac_statepoint.json.1~"] if statepoint == OLD else []
+        assert names == sorted(["data", "signac_statepoint.json", *old])
+        assert Path(workspace, job_id(statepoint), "data").read_text() == str(statepoint)
+
+
+@pytest.mark.parametrize("code", [None, errno.ENOSPC])
+def test_what_is_restored_is_completed_by_the_next_run(tmp_path: Path, code: int | None) -> None:
+    stop = (to_restore, back, look_restored, tmp_path)
+    calls = kill_at_each_call(*stop) if code is None else fail_at_each_call(code, *stop)
+    every_call(calls, "openat", "mkdirat", "renameat2")

@@ -1,9 +1,10 @@
-"""``sigfs backup`` and ``sigfs snapshot`` on the command line."""
+"""``sigfs backup``, ``sigfs snapshot`` and ``sigfs restore`` on the command line."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,20 @@ def test_a_snapshot_is_counted_and_its_name_says_what_it_is(root: Path) -> None:
     with pytest.raises(BackupError, match="must end in one of") as caught:
         run("snapshot", "all.rar")
     assert exit_code(caught.value) == Exit.FAILURE
+
+
+def test_what_is_restored_is_counted_and_what_differs_is_named(root: Path) -> None:
+    run("snapshot", "../all.tar")
+    gone, other = (Path("workspace", job_id({"a": 1, "b": b})) for b in (1, 2))
+    shutil.rmtree(gone)
+    dry = run("restore", "--dry-run", "../all.tar")
+    assert dry.stdout == f"+ {gone}\n1 jobs, 0 files restored, 4 files unchanged\n"
+    assert not gone.exists()
+    assert run("restore", "../all.tar").stdout == "1 jobs, 0 files restored, 4 files unchanged\n"
+    (other / "signac_statepoint.json").write_text('{"b": 2,  "a": 1}')
+    result = run("restore", "../all.tar")
+    assert result.exit_code == Exit.FAILURE
+    assert f"! {other}/signac_statepoint.json\n" in result.stdout
+    again = json.loads(run("restore", "--aside", "--json", "../all.tar").stdout)
+    assert again["replaced"] == {f"{other}/signac_statepoint.json": "signac_statepoint.json.1~"}
+    assert run("restore", "../all.tar", "../new").stdout == "4 jobs, 1 files restored, 0 files unchanged\n"
