@@ -25,6 +25,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+_MOUNTED = ("acceptance", "coherence", "conformance")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let those that mount run one after the other, where pytest-xdist runs several at once with ``--dist loadgroup``.
+
+    The suite of the ordinary user has a mount namespace of its own, so it may run beside them.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        kind = os.path.relpath(item.path, os.path.join(ROOT, "tests")).split(os.sep)[0]
+        if kind in _MOUNTED:
+            group = "user" if item.path.name == "test_ordinary_user.py" else "mounted"
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     report = yield

@@ -24,7 +24,9 @@ ALICE, BOB, GROUP = 4001, 4002, 4321
 """Numbers that the machine knows nobody by."""
 
 # $1 is the user's directory, $2 to $5 Python, its packages and the numbers of /dev/fuse, then the command.
+# What is mounted already is no business of the user's, and would stay busy here when it is unmounted elsewhere.
 _PREPARE = """
+umount --all --lazy --no-canonicalize --types fuse.sigfs
 mount --bind "$2" "$1/python"
 mount --bind "$3" "$1/packages"
 mount -t tmpfs -o mode=755 none "$1/dev"
@@ -115,6 +117,8 @@ def ordinary_user() -> Iterator[User]:
         for package in ("sigfs", "tests"):
             shutil.copytree(os.path.join(ROOT, package), os.path.join(user.repository, package), ignore=ignored)
         shutil.copy(os.path.join(ROOT, "pyproject.toml"), user.repository)
+        # the user may not write there, and each server would compile all of it
+        subprocess.run([sys.executable, "-m", "compileall", "-q", user.repository], check=True)
         subprocess.run(["chmod", "-R", "a+rX", user.repository], check=True)
         for directory in (user.home, f"{user.home}/run"):  # the second as XDG_RUNTIME_DIR
             os.mkdir(directory, 0o700)
