@@ -12,7 +12,7 @@ from sigfs.cli.app import say
 from sigfs.cli.exits import Exit
 from sigfs.cli.output import print_json, printable
 from sigfs.export.report import Archive, Method, Report
-from sigfs.export.settled import begun, count_unchanged
+from sigfs.export.settled import begun, count_unchanged, looking
 from sigfs.export.target import check_target
 from sigfs.model.project import ProjectFiles, find_root
 from sigfs.model.workspace import Workspace
@@ -112,7 +112,8 @@ def _unchanged(
     files = ProjectFiles(find_root(project_path or "."))
     path = check_target(target, files.root, files.workspace_path)
     new = begun(path, files, method, layout or "auto", filter_text)
-    count = count_unchanged(path, new, Workspace(files.workspace_path))
+    with looking(path) as (fd, old):
+        count = count_unchanged(fd, old, new, Workspace(files.workspace_path))
     return None if count is None else Report(target, unchanged=count)
 
 

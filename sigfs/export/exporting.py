@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sigfs.errors import ExportError
-from sigfs.export import archives, copies, links, manifest, moves
+from sigfs.export import links, manifest
 from sigfs.export.jobs import planned
 from sigfs.export.manifest import Manifest, Memory, link_text
 from sigfs.export.plan import Known
@@ -59,10 +59,10 @@ def export(project: Project, target: str, options: Options) -> Report:
     path = check_target(target, project.root, project.workspace.path)
     tree = Tree(options.layout, options.filter)
     new = begun(path, project.files, options.method, options.layout, format_text(options.filter))
-    if (unchanged := count_unchanged(path, new, project.workspace)) is not None:
-        return Report(target, unchanged=unchanged)
     workspace = os.path.realpath(project.workspace.path)
-    with looking(path) as (_, old):
+    with looking(path) as (fd, old):
+        if (unchanged := count_unchanged(fd, old, new, project.workspace)) is not None:
+            return Report(target, unchanged=unchanged)
         known = None
         if old is not None and old.complete and old.is_alike(new) and options.method != "move":
             known = Known(old.jobs, old.directories.keys(), old.keys)
@@ -84,8 +84,12 @@ def export(project: Project, target: str, options: Options) -> Report:
                 case "symlink":
                     _link(fd, memory, old, new, report, options.progress)
                 case "move":
+                    from sigfs.export import moves
+
                     moves.move(fd, memory, workspace, old, new, report, options.progress)
                 case _:
+                    from sigfs.export import copies
+
                     changes, report.failed = copies.update(fd, workspace, memory, old, new, options.progress)
                     _report(report, changes)
     finally:
@@ -102,6 +106,8 @@ def export_archive(project: Project, target: str, kind: Archive, options: Option
     path = check_target(target, project.root, project.workspace.path)
     plan = planned(project, Tree(options.layout, options.filter), options.state_dir, save=not options.dry_run)
     if not options.dry_run:
+        from sigfs.export import archives
+
         archives.write_archive(path, os.path.realpath(project.workspace.path), plan.jobs, kind, options.progress)
     return Report(target, added=list(plan.jobs), pending=plan.pending)
 
@@ -134,6 +140,8 @@ def _wanted(new: Manifest) -> dict[str, str]:
 
 def _compared(target_fd: int, workspace: str, old: Manifest | None, new: Manifest) -> links.Changes:
     if new.method != "symlink":
+        from sigfs.export import copies
+
         return copies.compared(target_fd, workspace, None if new.method == "move" else old, new)
     directories = set() if old is None else old.directories.keys()
     return links.compare(target_fd, _wanted(new), _ours(old), directories, settled_directories(target_fd, old))

@@ -14,9 +14,11 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
+
+import orjson
 
 from sigfs.errors import ExportError
 from sigfs.model import files, locking
@@ -173,6 +175,12 @@ def is_inside(path: str) -> bool:
     return not _UP.search(path)
 
 
+def are_inside(paths: Collection[str]) -> bool:
+    """Whether `is_inside` holds for all of *paths*."""
+    text = f"/{'/'.join(paths)}/"
+    return not paths or not ("//" in text or "/./" in text or "/../" in text)
+
+
 @contextlib.contextmanager
 def opened(target_fd: int, target: str) -> Iterator[Memory]:
     """Give the memory of the target, made if it is not there, and locked.
@@ -211,13 +219,16 @@ def read_manifest(fd: int) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        values = json.loads(data)
+        try:
+            values = orjson.loads(data)
+        except ValueError:  # a path to the workspace that is no UTF-8
+            values = json.loads(data)
         if {name: values.pop(name) for name in _HEAD} != _HEAD:
             raise ExportError(f"{_path(fd)} was written by something newer: choose another target")
         manifest = Manifest(**values)
         manifest.copies = {path: [Copied(*each) for each in copies] for path, copies in manifest.copies.items()}
         paths = {*manifest.jobs, *manifest.before, *manifest.copies, *manifest.directories} - {""}
-        if all(map(is_inside, paths)):
+        if are_inside(paths):
             return manifest
     except (ValueError, TypeError, KeyError, AttributeError):
         pass

@@ -12,6 +12,7 @@ from sigfs.export.manifest import RESERVED
 from sigfs.index import Selection
 from sigfs.query.expr import EVERYTHING
 from sigfs.tree import Facts, JobNode, Tree, renames
+from sigfs.tree.entries import entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,17 +45,15 @@ def plan(tree: Tree, table: Table, known: Known | None = None) -> dict[str, JobI
             Jobs must be managed ones: these say what they said before (I1).
     Raises:
         BadTemplate: the layout has a name that is taken.
-    Complexity: O(jobs x depth), 25 us a job; with *known* a tenth of it where few jobs have come and none is gone.
+    Complexity: O(jobs x depth), 5 us a job, 30 where a template names it; with *known* less where few jobs have come.
     """
     found: dict[str, JobId] = {}
     skipped: set[str] = set()
     new = None if known is None else _only_new(tree, table, known)
 
     def walk(node: VirtualNode, above: str, jobs: Selection) -> None:
-        for name in tree.names(node, table):
-            below = tree.find(node, name, table, jobs)
-            assert below is not None, f"{name!r} is listed in {above!r} and leads nowhere"
-            path = above + name
+        for below in entries(tree, node, table, jobs):
+            path = above + below.name
             if isinstance(below.node, JobNode):
                 found[path] = below.node.id
             elif new is not None and known is not None and path in known.directories and not below.jobs.intersect(new):

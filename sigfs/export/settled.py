@@ -36,18 +36,17 @@ def begun(path: str, project: ProjectFiles, method: str, layout: str, filter: st
     return Manifest(project.root, method, layout, filter, workspace)
 
 
-def count_unchanged(path: str, new: Manifest, workspace: Workspace) -> int | None:
+def count_unchanged(fd: int, old: Manifest | None, new: Manifest, workspace: Workspace) -> int | None:
     """How many links there are if all are as the export *new* would make them; None if that is to be looked at.
 
-    Raises:
-        ExportError: as `sigfs.export.manifest.Memory.read`.
+    Args:
+        fd, old: as of `looking`.
     """
-    with looking(path) as (fd, old):
-        if old is None or not old.complete or old.method != "symlink" or not old.is_alike(new):
-            return None
-        if old.listed == UNKNOWN or workspace.stamp() != old.listed:
-            return None
-        return len(old.jobs) if len(settled_directories(fd, old)) == len(old.directories) else None
+    if old is None or not old.complete or old.method != "symlink" or not old.is_alike(new):
+        return None
+    if old.listed == UNKNOWN or workspace.stamp() != old.listed:
+        return None
+    return len(old.jobs) if len(settled_directories(fd, old)) == len(old.directories) else None
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,16 @@ from sigfs.export.exporting import Options, export, export_archive
 from sigfs.export.importing import ImportOptions, import_jobs
 from sigfs.export.links import directories_of
 from sigfs.export.plan import Known, listed_keys, plan
-from sigfs.index import Index, Table
-from sigfs.tree import Tree
+from sigfs.index import Index, Selection, Table
+from sigfs.tree import Tree, VirtualNode
+from sigfs.tree.entries import Entry, entries
 from tests.support.projects import make_project
 from tests.support.strategies import added, job_id, statepoints
+from tests.support.trees import walk
 
-few = st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 1.0, True, 2, "x", None, {"d": 1}]), max_size=3)
+few = st.dictionaries(
+    st.sampled_from("abc"), st.sampled_from([1, 1.0, True, "1", 2, "x", None, {"d": 1}, {}, [1], 0.0, -0.0]), max_size=3
+)
 
 
 def known_of(tree: Tree, table: Table) -> Known:
@@ -43,7 +48,8 @@ def test_a_plan_that_is_brought_up_to_date_is_that_of_a_whole_walk(
         known = known_of(tree, table)
     index.apply(added(*come))
     with index.reading() as table:
-        assert plan(tree, table, known) == plan(tree, table)
+        walked = {"/".join(path): job for path, job in walk(tree, table)}
+        assert plan(tree, table, known) == plan(tree, table) == walked
 
 
 def test_directories_without_new_jobs_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,13 +64,13 @@ def test_directories_without_new_jobs_are_not_walked(monkeypatch: pytest.MonkeyP
         known = known_of(tree, table)
     index.apply(added({"a": 3, "b": 7, "c": 1}))
     asked = []
-    find = Tree.find
 
-    def look(self: Tree, node: object, name: str, *rest: object) -> object:
-        asked.append(name)
-        return find(self, node, name, *rest)  # type: ignore[arg-type]
+    def look(tree: Tree, node: VirtualNode, table: Table, jobs: Selection) -> Iterator[Entry]:
+        found = list(entries(tree, node, table, jobs))
+        asked.extend(found)
+        return iter(found)
 
-    monkeypatch.setattr(Tree, "find", look)
+    monkeypatch.setattr("sigfs.export.plan.entries", look)
     with index.reading() as table:
         found = plan(tree, table, known)
         few_asked = len(asked)
