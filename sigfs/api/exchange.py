@@ -7,7 +7,6 @@ which is imported when it is asked for.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from sigfs.api.project import Project
     from sigfs.export.report import Archive, Method
 
-_COPY: Final = (None, shutil.copytree)
-_MOVE: Final = (os.replace, os.rename, shutil.move)
 _ARCHIVES: Final[Mapping[str, Archive]] = {
     ".zip": "zip",
     ".tar": "tar",
@@ -59,10 +56,11 @@ class Exchange:
         project = cast("Project", self)
         if sync:
             raise NotImportable("jobs are not merged: import without sync, and see which are there with other data")
-        if copytree not in (*_COPY, *_MOVE):
+        method = _method(copytree)
+        if method not in ("copy", "move"):
             raise NotImportable(f"copytree is shutil.copytree or os.replace, not {copytree!r}")
         path = os.path.abspath("." if origin is None else origin)
-        report = import_jobs(project, path, ImportOptions(schema, move=copytree in _MOVE))
+        report = import_jobs(project, path, ImportOptions(schema, move=method == "move"))
         if report.failed:
             why = "; ".join(f"{name}: {why}" for name, why in report.failed.items())
             raise DestinationExists(f"not imported: {why}")
@@ -95,7 +93,8 @@ class Exchange:
         from sigfs.tree import Tree, check_layout
 
         project = cast("Project", self)
-        if copytree not in (*_COPY, *_MOVE, os.symlink):
+        method = _method(copytree)
+        if method is None:
             raise ValueError(f"copytree is shutil.copytree, os.replace or os.symlink, not {copytree!r}")
         where = os.path.abspath(target)
         layout = check_layout("{job.id}" if path is False else "auto" if path in (None, True) else str(path))
@@ -107,8 +106,19 @@ class Exchange:
                 raise ValueError("copytree is for directories, not for archives")
             report = export_archive(project, where, kind, Options(layout))
         else:
-            method: Method = "copy" if copytree in _COPY else "move" if copytree in _MOVE else "symlink"
             report = export(project, where, Options(layout, method=method))
         if report.in_the_way or report.failed:
             raise DestinationExists(f"not exported: {', '.join([*report.in_the_way, *report.failed])}")
         return {job_path(workspace, job): place if kind else os.path.join(where, place) for place, job in jobs.items()}
+
+
+def _method(copytree: Callable[..., Any] | None) -> Method | None:
+    """What somebody wants who has said so to signac."""
+    import shutil
+
+    methods: list[tuple[Method, tuple[object, ...]]] = [
+        ("copy", (None, shutil.copytree)),
+        ("move", (os.replace, os.rename, shutil.move)),
+        ("symlink", (os.symlink,)),
+    ]
+    return next((method for method, functions in methods if copytree in functions), None)

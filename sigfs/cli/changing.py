@@ -35,8 +35,8 @@ from sigfs.cli.choosing import (
     unmarked,
 )
 from sigfs.cli.documents import plain_statepoint
-from sigfs.cli.options import DirectoryName
 from sigfs.cli.output import Column, print_json, print_rows
+from sigfs.cli.paths import DirectoryName
 from sigfs.errors import DestinationExists, InvalidStatePoint, JobNotEmpty, NoSuchJob, PendingJob, SigfsError
 from sigfs.model.changing import is_metadata
 from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE

@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from sigfs.api.job import Job
 from sigfs.api.project import Project, get_project
 from sigfs.cli.app import say, unknown_jobs
-from sigfs.cli.options import DirectoryName
+from sigfs.cli.paths import DirectoryName
 from sigfs.errors import NoSuchJob, SigfsError
 from sigfs.model.reading import STATEPOINT_FILE
 from sigfs.model.statepoint import ID_LENGTH, is_job_id

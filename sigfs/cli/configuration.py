@@ -11,9 +11,10 @@ import click
 from sigfs.api.project import get_project
 from sigfs.cli.app import say
 from sigfs.cli.choosing import json_option, project_option
-from sigfs.cli.options import DirectoryName, understood
+from sigfs.cli.options import understood
 from sigfs.cli.output import Column, print_json, print_rows, print_text
 from sigfs.cli.params import ProfileName, SettingName, SettingValue
+from sigfs.cli.paths import DirectoryName
 from sigfs.errors import InvalidConfig, NoSuchProject
 from sigfs.model import indexed
 from sigfs.model.settings import (

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import click
 
 from sigfs.cli.app import near_match
-from sigfs.model.settings import EMPTY_PATH, FLAGS, TABLE, Flags, Plain, Switch
+from sigfs.model.settings import FLAGS, TABLE, Flags, Plain, Switch
 from sigfs.query import parse_text
 from sigfs.tree import check_layout
 
@@ -48,20 +48,6 @@ _LONG: Final = {"filter": "a filter", "layout": "a template"}
 
 Chosen: TypeAlias = dict[str, Any]
 """What has been chosen, by the names of ``MountOptions``, and of ``log_level`` and ``log_format``."""
-
-
-class DirectoryName(click.Path):
-    """A path that may be a directory or nothing yet, and is not empty."""
-
-    def __init__(self) -> None:
-        """Make the type."""
-        super().__init__(file_okay=False)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See that it says something."""
-        if not value:
-            self.fail(EMPTY_PATH, param, ctx)
-        return super().convert(value, param, ctx)
 
 
 def parse_options(texts: Iterable[str]) -> Chosen:

@@ -12,8 +12,9 @@ from sigfs.api.project import get_project
 from sigfs.cli.app import near_match
 from sigfs.cli.options import SWITCHES, VALUES
 from sigfs.errors import SigfsError
+from sigfs.model.files import EMPTY_PATH
 from sigfs.model.indexed import KEY
-from sigfs.model.settings import EMPTY_PATH, FLAGS, TABLE, Directory, Flags, profile_names
+from sigfs.model.settings import FLAGS, TABLE, Directory, Flags, profile_names
 from sigfs.model.views import read_views
 from sigfs.transports.mounts import FS_TYPE, mounts
 from sigfs.tree import LAYOUTS, Layout, check_layout

@@ -23,8 +23,8 @@ from sigfs.api.project import Project, get_project
 from sigfs.cli import background
 from sigfs.cli.app import ignoring_sigpipe, say
 from sigfs.cli.exits import Exit
-from sigfs.cli.options import DirectoryName
 from sigfs.cli.params import DirectoryPath
+from sigfs.cli.paths import DirectoryName
 from sigfs.cli.processes import Task, run_all
 from sigfs.cli.running import OpenCommand
 from sigfs.cli.settling import mount_options, project_and_mountpoint, settle

@@ -12,8 +12,8 @@ from sigfs.api.project import Project, get_project, init_project
 from sigfs.cli.app import say, unknown_jobs, unreadable_jobs
 from sigfs.cli.assignments import statepoint_of
 from sigfs.cli.choosing import QueryCommand, QueryWord, project_option, query_of
-from sigfs.cli.options import DirectoryName
 from sigfs.cli.output import Column, print_json, print_rows
+from sigfs.cli.paths import DirectoryName
 from sigfs.model.statepoint import statepoint_id, validate
 from sigfs.model.types import Json, Record
 from sigfs.query import Expr, needs_documents

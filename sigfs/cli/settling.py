@@ -14,8 +14,9 @@ import click
 
 from sigfs.api.project import Project, get_project
 from sigfs.cli.app import say
-from sigfs.cli.options import Chosen, DirectoryName, field_of, parse_options, understood
+from sigfs.cli.options import Chosen, field_of, parse_options, understood
 from sigfs.cli.params import LayoutText, MountOptionWords, ProfileName, ViewName
+from sigfs.cli.paths import DirectoryName
 from sigfs.cli.views import both, view_of
 from sigfs.errors import InvalidConfig, NoSuchView
 from sigfs.model.settings import LAYERS, TRANSPORTS, Settings, load

@@ -15,13 +15,15 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from operator import sub
-from typing import Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from sigfs.model.reading import RawJobs, parse, read_chunk, stat_chunk
 from sigfs.model.types import UNKNOWN, Batch, Change, Findings, JobId, Record, Stamped
 from sigfs.model.workspace import Workspace
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 J = TypeVar("J")
 T = TypeVar("T")
@@ -240,6 +242,8 @@ def _adaptively(work: Callable[[Sequence[J]], T], ids: Sequence[J]) -> Generator
             start += size
             size = INLINE_JOBS
             if waited and start < len(ids):
+                from concurrent.futures import ThreadPoolExecutor
+
                 threads = threads or ThreadPoolExecutor(THREADS, thread_name_prefix="sigfs-read")
                 part = ids[start : start + THREAD_ROUND]
                 yield from _by(threads, work, part, THREAD_JOBS, 3 * THREADS)

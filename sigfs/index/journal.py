@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -65,7 +64,7 @@ def is_journal(name: str) -> bool:
 
 def new_name() -> str:
     """A name that no journal had before."""
-    return f"journal-{secrets.token_hex(8)}"
+    return f"journal-{os.urandom(8).hex()}"
 
 
 def encode(changes: Sequence[Change]) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 from array import array
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigfs.index.crawl import Progress, differing, drop_known_documents, in_portions
@@ -20,6 +19,8 @@ from sigfs.model.reading import RawJobs, parse, read_chunk, stat_chunk
 from sigfs.model.types import UNKNOWN, Change, Findings, JobId, Record, Stamp, Stamped
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from sigfs.index.table import Table
 
 NOTHING_KNOWN: Final = Stamped([], array("Q"), array("Q"), array("Q"))

@@ -10,13 +10,11 @@ import errno
 import fcntl
 import os
 import re
-import socket
 import stat
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import platformdirs
 import xxhash
 
 from sigfs.model import files
@@ -65,7 +63,9 @@ class Place(NamedTuple):
 
 def private_place(root: str) -> Place:
     """Where the store of a project is that cannot have one of its own: in this user's cache, for this host alone."""
-    key = xxhash.xxh3_64_hexdigest(os.fsencode(os.path.realpath(root)) + b"\0" + os.fsencode(socket.gethostname()))
+    key = xxhash.xxh3_64_hexdigest(os.fsencode(os.path.realpath(root)) + b"\0" + os.fsencode(os.uname().nodename))
+    import platformdirs
+
     return Place(platformdirs.user_cache_dir("sigfs", appauthor=False), ("index", key), private=True)
 
 
@@ -247,7 +247,7 @@ def find_holder(dir_fd: int) -> str | None:
 
 def this_process() -> str:
     """What the holder of a lock writes into it."""
-    return f"{os.getpid()} {socket.gethostname()}\n"
+    return f"{os.getpid()} {os.uname().nodename}\n"
 
 
 def name_holder(text: str) -> str:

@@ -29,7 +29,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import quote_from_bytes
 
 import xxhash
 
@@ -337,6 +336,8 @@ class Store:
 
     def _description(self) -> dict[str, Json]:
         """What a snapshot of this project says of itself. Paths are relative to the project, which may be moved."""
+        from urllib.parse import quote_from_bytes
+
         workspace = os.path.abspath(self._workspace.path)
         if os.path.commonpath([workspace, self._root]) == self._root:
             workspace = os.path.relpath(workspace, self._root)

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import secrets
 import stat
 import struct
 import time
@@ -25,6 +24,9 @@ from sigfs.model.types import ABSENT, UNKNOWN
 TEMPORARY_PREFIX: Final = "._sigfs_"
 """Begins the name of everything unfinished that sigfs makes. ``._`` is signac's own mark of a temporary file, and no
 such name can be taken for a job's: signac accepts any name that *begins* with 32 hexadecimal digits."""
+
+EMPTY_PATH: Final = "an empty path names nothing; the working directory is ."
+"""What is said of one."""
 
 MAX_FILE_BYTES: Final = 2**28
 """Largest file that is read whole. A sparse file of a terabyte must be an error of that file, not of the process."""
@@ -65,7 +67,7 @@ def is_temporary(name: str) -> bool:
 
 def temporary_name() -> str:
     """A new name for something unfinished; see `TEMPORARY_PREFIX`."""
-    return TEMPORARY_PREFIX + secrets.token_hex(8)
+    return TEMPORARY_PREFIX + os.urandom(8).hex()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ import fcntl
 import json
 import logging
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -173,7 +172,7 @@ def _copy_and_remove(source_fd: int, old: _Place, new: _Place) -> None:
             with contextlib.ExitStack() as locks:
                 try:
                     seen, young_ns = _copied(source_fd, copy_fd, locks)
-                    mark = _Mark(old.path, secrets.token_hex(8), trees.fingerprint(seen))
+                    mark = _Mark(old.path, os.urandom(8).hex(), trees.fingerprint(seen))
                     mark.write(marker_fd)
                     own = trees.listing(copy_fd, MARKER)
                     _lock_files(copy_fd, locks)  # nobody is to begin in a copy that may be taken back

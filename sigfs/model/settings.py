@@ -9,7 +9,6 @@ environment, the command line. A project's file may be anybody's: it only says h
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -17,9 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-import platformdirs
-
 from sigfs.errors import InvalidConfig
+from sigfs.model.files import EMPTY_PATH
 from sigfs.model.toml import Toml, read_toml
 
 Plain: TypeAlias = str | bool | float | tuple[str, ...]
@@ -46,7 +44,6 @@ FLAGS: Final = frozenset({
 MAX_TIMEOUT_S: Final = 1e9
 """What still fits into all transports' arithmetic: 31 years."""
 
-EMPTY_PATH: Final = "an empty path names nothing; the working directory is ."
 
 _PROFILE_NAME: Final = re.compile(r"\w[\w.+@-]{0,99}")
 _NOT_SETTINGS: Final = ("SIGFS_SP_", "SIGFS_JOB_", "SIGFS_PROJECT", "SIGFS_STATEPOINT", "SIGFS_MNT", "SIGFS_DEMO_")
@@ -416,6 +413,8 @@ def find_profile(name: str) -> str:
 
 
 def _user_directory() -> str:
+    import platformdirs
+
     return platformdirs.user_config_dir("sigfs", appauthor=False)
 
 
@@ -514,5 +513,7 @@ def _environment_values(environment: Mapping[str, str], notes: list[str]) -> dic
 
 
 def _hint(word: str, words: Iterable[Any]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(word, sorted(words), 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""

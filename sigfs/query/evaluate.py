@@ -14,8 +14,6 @@ import math
 from collections.abc import Iterator
 from typing import Final, assert_never
 
-import regex
-
 from sigfs.errors import QueryTooCostly
 from sigfs.model.types import Json, Record, StatePoint
 from sigfs.query.expr import (
@@ -215,6 +213,8 @@ def _compare_id(op: Op, job_id: str, operand: Json) -> bool:
 
 
 def _matches(pattern: str, value: str) -> bool:
+    import regex
+
     # A backtracking pattern ("(a+)+$") could take for ever, and a query may come from anybody who can name a path.
     try:
         return regex.search(pattern, value, timeout=MATCH_TIMEOUT_S) is not None

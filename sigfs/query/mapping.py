@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
-import regex
-
 from sigfs.errors import QuerySyntaxError
 from sigfs.model.types import Json
 from sigfs.query.expr import (
@@ -236,6 +234,8 @@ def _logical(operator: str, operand: object, read: Callable[[Mapping[str, object
 def _build_match(field: Field, pattern: object) -> Match:
     if not isinstance(pattern, str):
         raise _unfit(field, "$regex", pattern, "a regular expression as a string")
+    import regex
+
     try:
         regex.compile(pattern)
     except (regex.error, OverflowError, RecursionError) as error:

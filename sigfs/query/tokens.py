@@ -11,7 +11,6 @@ two cannot drift apart.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -65,6 +64,8 @@ def located(text: str, column: int) -> Iterator[None]:
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Say which of *known* is most like *word*, as the middle of an error message; empty if none is."""
+    import difflib
+
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}? " if near else ""
 
