@@ -25,8 +25,10 @@ import xxhash
 
 from sigfs.cli.exits import Exit, exit_code, message_of
 from sigfs.cli.registry import registrations
+from sigfs.errors import MountError
 from sigfs.mount import MountReport, report_from_json, report_to_json
 from sigfs.mount.points import probe
+from sigfs.transports.mounts import FS_TYPE, mounted, unmount
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ def launch(
             raise StartFailed(f"{mountpoint} is mounted but {answer}; the log is {log_file}", Exit.FAILURE)
     except BaseException:
         _take_down(child)
+        _clear(mountpoint)
         raise
     return child, report
 
@@ -124,6 +127,14 @@ def _take_down(child: int) -> None:
             except ChildProcessError:
                 return
             time.sleep(0.01)
+
+
+def _clear(mountpoint: str) -> None:
+    """Take away the mount of a server that was killed while it started."""
+    found = mounted(mountpoint)
+    if found is not None and found.type == FS_TYPE and probe(mountpoint).health == "dead":
+        with contextlib.suppress(MountError):
+            unmount(mountpoint, lazy=True)
 
 
 def _become_server(server: Server, writable: int, log_file: str) -> NoReturn:

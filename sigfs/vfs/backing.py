@@ -297,7 +297,10 @@ class Backing:
                 continue
             if is_same(node, found):
                 if failure is not None:
-                    raise failure
+                    try:
+                        raise failure
+                    finally:
+                        failure = None  # lest it and this frame keep each other, and the directory open
                 return value
         raise FsError(errno.ESTALE)
 

@@ -208,10 +208,11 @@ def test_a_second_signal_does_not_wait_for_users(mounts: Mounts, project: Projec
             os.close(held)
 
 
-def test_an_unmount_by_others_ends_the_server_well(mounts: Mounts, project: Project, place: Path) -> None:
+@pytest.mark.parametrize("command", ["umount", "umount -l", "fusermount3 -u", "fusermount3 -u -z"])
+def test_an_unmount_by_others_ends_the_server_well(mounts: Mounts, project: Project, place: Path, command: str) -> None:
     process = mounts.start(project, place)
     wait_until(lambda: os.listdir(place))
-    subprocess.run(["umount", place], check=True)
+    subprocess.run([*command.split(), place], check=True)
     assert process.wait(60) == 0
 
 
