@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
 import pytest
 
@@ -12,8 +13,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
-from tests.support import outcome  # noqa: E402 - needs the path above
+from sigfs.model.settings import TABLE  # noqa: E402 - needs the path above
+from tests.support import outcome  # noqa: E402
 from tests.support.drivers import DRIVERS  # noqa: E402
+
+# What whoever runs the tests has configured must not decide how they end.
+os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), "sigfs-nothing-is-configured")
+for setting in TABLE.values():
+    os.environ.pop(setting.variable or "", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
