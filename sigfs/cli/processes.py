@@ -117,6 +117,7 @@ class _Run:
                 env=task.environment,
                 stdin=None if self.parallel == 1 else subprocess.DEVNULL,
                 stdout=self.stdout,
+                close_fds=False,  # what whoever started us has left open is for the command, as make's job server
                 preexec_fn=self.in_child,  # noqa: PLW1509 - there is no other thread
             )
         except OSError as error:

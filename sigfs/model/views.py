@@ -129,6 +129,8 @@ def _views(table: object, error: Callable[[str, str], InvalidConfig]) -> dict[st
 
 
 def _view(name: str, values: object, error: Callable[[str, str], InvalidConfig]) -> NamedView:
+    if not _NAME.fullmatch(name):
+        raise error(name, f"{name!r} is no name for a view")
     if not isinstance(values, Mapping):
         raise error(name, f"the view {name} must be a section, with layout and filter")
     found = []
@@ -137,8 +139,6 @@ def _view(name: str, values: object, error: Callable[[str, str], InvalidConfig])
         if not isinstance(value, str):
             raise error(name, f"{key} of the view {name} must be one value (quote a value with a comma)")
         found.append(value)
-    if not _NAME.fullmatch(name):
-        raise error(name, f"{name!r} is no name for a view")
     return NamedView(name, *found)
 
 

@@ -199,3 +199,16 @@ def test_it_stops_and_goes_on_with_the_command(project: Project) -> None:
             assert (process.returncode, out) == (0, "on\n")
         finally:
             process.kill()
+
+
+def test_what_the_caller_has_left_open_is_the_commands(project: Project) -> None:
+    readable, writable = os.pipe()
+    try:
+        done = open_in(
+            project, "foo", "1", "--", "sh", "-c", f"echo text > /proc/self/fd/{writable}", pass_fds=[writable]
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert os.read(readable, 100) == b"text\n"
+    finally:
+        os.close(readable)
+        os.close(writable)
