@@ -60,6 +60,7 @@ class Commands(click.Group):
         "status": "mounted",
         "demo": "demo",
         "completion": "completion",
+        "man": "manual",
     }
     """command -> module of sigfs.cli that has it, as an attribute of the same name with ``_command`` appended."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
@@ -37,6 +38,23 @@ class Exit(IntEnum):
     INTERRUPTED = 130
     PIPE = 141
 
+
+MEANING: Final[Mapping[Exit, str]] = {
+    Exit.OK: "done; for `find` also that nothing is found",
+    Exit.FAILURE: "failed for a reason without a code of its own, or something that was checked is not as it should be",
+    Exit.USAGE: "the command line, a query or a state point cannot be understood",
+    Exit.PROJECT: "no project here, or one that cannot be used",
+    Exit.JOB: "no such job, or an abbreviated id that several jobs share",
+    Exit.MOUNT_POINT: "unfit mount point; `umount`: no sigfs mount",
+    Exit.FUSE: "FUSE, or the chosen transport, cannot be used on this machine or by this user",
+    Exit.BUSY: "the mount, or the index, is in use",
+    Exit.INTERNAL: "a bug; the traceback is on standard error, or in the log of a background mount",
+    Exit.NOT_EXECUTABLE: "`open`: the command cannot be run",
+    Exit.NO_COMMAND: "`open`: there is no command of this name",
+    Exit.INTERRUPTED: "interrupted",
+    Exit.PIPE: "whoever read the output had seen enough: killed by SIGPIPE, as every program is",
+}
+"""What the manual page says of each."""
 
 TABLE: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (QuerySyntaxError, Exit.USAGE),

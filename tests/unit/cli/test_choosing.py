@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +12,7 @@ import pytest
 from sigfs.api.job import Job
 from sigfs.api.project import Project, init_project
 from sigfs.query.tokens import parse_value
-from tests.support.commands import Run, completed, real_command
+from tests.support.commands import Run, completed
 
 
 @pytest.fixture
@@ -145,36 +142,6 @@ def test_of_many_ids_only_the_next_digits_are_offered(run: Run, project: Project
     ids = sorted(project.workspace.ids())
     assert completed("sp", "") == sorted({job_id[:1] for job_id in ids})
     assert completed("sp", ids[0][:3]) == [job_id for job_id in ids if job_id.startswith(ids[0][:3])]
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_bash_completes_words_in_which_it_sees_several(project: Project, tmp_path: Path) -> None:
-    *command, path = real_command()
-    (tmp_path / "sigfs").write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@" {shlex.quote(path)}\n')
-    (tmp_path / "sigfs").chmod(0o755)
-    script = r"""
-        set -e
-        eval "$(sigfs completion bash)"
-        COMP_WORDBREAKS=$' \t\n"\'@><=;|&(:'
-        for COMP_LINE in "$@"; do
-            COMP_POINT=${#COMP_LINE}
-            _sigfs_completion sigfs "" ""
-            echo "${COMPREPLY[*]}"
-        done
-    """
-    lines = [
-        "sigfs migra",
-        "sigfs migrate foo 1 even=",
-        "sigfs migrate foo 1 even=t",
-        "sigfs find 'even' ",
-        "sigfs find f",
-    ]
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    completed = subprocess.run(
-        ["bash", "-c", script, "bash", *lines], capture_output=True, text=True, check=True, env=environment
-    )
-    assert completed.stdout.splitlines() == ["migrate", "false true", "true", "false true", "foo"]
-    assert completed.stderr == ""
 
 
 def test_a_query_that_only_says_id_does_not_mean_all_jobs(run: Run, project: Project) -> None:
