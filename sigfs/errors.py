@@ -140,6 +140,10 @@ class DamagedStore(SigfsError, ValueError):
     """What is kept of an index cannot be used; it is built anew from the job directories."""
 
 
+class SidecarError(SigfsError, ValueError):
+    """A sidecar cannot be used as it is; nothing is changed."""
+
+
 class ExportError(SigfsError, ValueError):
     """A view cannot be exported so, or not there."""
 

@@ -238,12 +238,16 @@ class Job(LegacyJob):
         if not os.path.isdir(path):
             above, name = os.path.split(path)
             with files.opened_directory(above) as fd:
-                return changing.publish(fd, above, name, data, replace_empty=False)
+                is_made = changing.publish(fd, above, name, data, replace_empty=False)
+            if is_made:
+                self._note()
+            return is_made
         try:
             found = self._read_file()
             if found is _NONE:
                 with self._opened() as fd:
                     files.write_exclusive(fd, STATEPOINT_FILE, data)
+                self._note()
                 return True
         except NoSuchJob:
             return False
@@ -254,6 +258,7 @@ class Job(LegacyJob):
                 raise
             with self._opened() as fd:
                 files.write_atomic(fd, STATEPOINT_FILE, data)
+            self._note()
             return True
         if adapt and statepoint_id(found) != statepoint_id(statepoint):
             if not force:
@@ -359,9 +364,13 @@ class Job(LegacyJob):
                     raise PendingJob(f"{old} has no state point, so that it has no name in a workspace")
                 locating.require_name(new, workspace.statepoint_id(statepoint))  # type: ignore[arg-type]  # not _NONE
             inside = locating.working_directory_in(old)
+            project = self.project
             moving.move(old, new)
             place.go(new, None)
             place.context = None
+            self._note()
+            if project is not None:
+                project.note(old)
             if inside is not None:
                 with contextlib.suppress(OSError):
                     os.chdir(os.path.join(new, inside))
@@ -433,7 +442,7 @@ class Job(LegacyJob):
         Raises:
             NoSuchJob: on use: there is no job (any more).
         """
-        return Document(JsonFile(self._open, DOCUMENT_FILE))
+        return Document(JsonFile(self._open, DOCUMENT_FILE, on_change=self._note))
 
     @document.setter
     def document(self, document: Mapping[str, object]) -> None:
@@ -549,6 +558,16 @@ class Job(LegacyJob):
             if before is not _NONE and not _is_same(self._read_file(), before):
                 raise JobChanged(f"{self._place.path} has got another state point meanwhile; it is left as it is")
             files.write_atomic(fd, STATEPOINT_FILE, encode(statepoint), mode)
+        self._note()
+
+    def _note(self) -> None:
+        """Have the project's sidecar follow a change of this job."""
+        try:
+            project = self.project
+        except (OSError, SigfsError):
+            return
+        if project is not None:
+            project.note(self._place.path)
 
     # Its files
 
@@ -591,6 +610,7 @@ class Job(LegacyJob):
                 known = _NONE
             moving.remove(place.path)
             place.known = known
+            self._note()
 
     def clear(self) -> None:
         """Remove all that is in the job's directory but the state point, and empty the document.
@@ -724,7 +744,7 @@ class _StatePointBackend:
                 yield data
                 job._write_statepoint(validate(data))  # noqa: SLF001
         else:
-            with JsonFile(job._open, STATEPOINT_FILE).edit() as data:  # noqa: SLF001
+            with JsonFile(job._open, STATEPOINT_FILE, on_change=job._note).edit() as data:  # noqa: SLF001
                 yield data
                 validate(data)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from sigfs.api.exchange import Exchange
 from sigfs.api.job import Job
 from sigfs.api.legacy import LegacyProject, renamed
 from sigfs.api.workspace import Workspace
-from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject, PendingJob, ProjectExists
+from sigfs.errors import AmbiguousId, NoSuchJob, NoSuchProject, PendingJob, ProjectExists, SigfsError
 from sigfs.model import files, mounted
 from sigfs.model.configuring import editing
 from sigfs.model.document import JsonFile
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sigfs.api.refreshing import Directories
     from sigfs.api.schema import Schema
     from sigfs.model.places import Place
+    from sigfs.sidecar import Sidecar
+    from sigfs.sidecar.noting import Notes
 
 _CANDIDATES_SHOWN: Final = 5
 
@@ -72,8 +74,10 @@ class Project(LegacyProject, Exchange):
         """Read the configuration."""
         self.files = ProjectFiles(self.root)
         self._workspace = Workspace.at(self.files.workspace_path)
+        self._workspace.on_change = self._note
         self._directories: Directories | None = None
         self._index: Index | None = None
+        self._notes: Notes | None = None
 
     # What it is
 
@@ -168,6 +172,45 @@ class Project(LegacyProject, Exchange):
 
             self._index = Index.of(self)
         return self._index
+
+    @property
+    def sidecar(self) -> Sidecar:
+        """The plain file that says what all jobs do, from which they can be restored; it need not be there."""
+        from sigfs.sidecar import Sidecar
+
+        return Sidecar(self.root, self._workspace, self.directories.places)
+
+    def note(self, *paths: str) -> None:
+        """Have the sidecar follow a change of the jobs at absolute *paths*, as far as they are the project's.
+
+        Never raises; does nothing without a sidecar. Whatever is done by way of `Job`, `Workspace` and documents is
+        noted without being asked for.
+        """
+        keys = [key for path in paths if (key := self._key_at(path)) is not None]
+        if keys:
+            self._note(keys)
+
+    def _note(self, keys: Collection[JobId]) -> None:
+        if self._notes is None:
+            from sigfs.sidecar.noting import Notes
+
+            self._notes = Notes(lambda: self.sidecar)
+        self._notes.note(keys)
+
+    def _key_at(self, path: str) -> JobId | None:
+        """The key by which the sidecar knows a job at *path*, whether it is there or not."""
+        above, name = os.path.split(path)
+        if is_job_id(name) and self._workspace.is_at(above):
+            return JobId(name)
+        try:
+            places = self.directories.places
+            if not places:
+                return None
+            places.named(places.id_at(path))
+        except (OSError, SigfsError):
+            return None
+        key = places.key_at(path)
+        return key if places.owns(key) else None
 
     def fn(self, name: str) -> str:
         """Absolute path of the file *name* in the project's directory."""
@@ -436,7 +479,7 @@ class Project(LegacyProject, Exchange):
         return hash(os.path.realpath(self.root))
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_directories": None, "_index": None}
+        return self.__dict__ | {"_directories": None, "_index": None, "_notes": None}
 
     def __str__(self) -> str:
         return self.root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from sigfs.cli.assignments import statepoint_of
 from sigfs.cli.choosing import QueryCommand, QueryWord, project_option, query_of
 from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.cli.paths import DirectoryName
+from sigfs.errors import SidecarError
 from sigfs.model.statepoint import statepoint_id, validate
 from sigfs.model.types import Json, Record
 from sigfs.query import Expr, needs_documents
@@ -38,6 +40,8 @@ The project can be opened by signac 2 as well.""",
 def init_command(directory: str, name: str | None) -> None:
     """Make a directory a project."""
     project = init_project(directory, name, exist_ok=False)
+    with contextlib.suppress(OSError, SidecarError):  # nobody needs it now
+        project.sidecar.begin()
     click.echo(f"made the project {project.root}")
     say("make a job with: sigfs job foo=42   and show the jobs with: sigfs mount MNT")
 

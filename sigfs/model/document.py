@@ -51,18 +51,26 @@ _of_thread = _OfThread()
 class JsonFile:
     """A file in a directory, with a JSON mapping in it; no file is an empty mapping. Nothing of it is remembered."""
 
-    __slots__ = ("_gone", "_name", "_open_directory")
+    __slots__ = ("_gone", "_name", "_on_change", "_open_directory")
 
-    def __init__(self, open_directory: Callable[[], int], name: str, gone: type[LookupError] = NoSuchJob) -> None:
+    def __init__(
+        self,
+        open_directory: Callable[[], int],
+        name: str,
+        gone: type[LookupError] = NoSuchJob,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
         """Name a file; nothing is touched.
 
         Args:
             open_directory: gives a new descriptor of the directory (O_PATH suffices), or raises *gone*.
             gone: raised, with a message, if the directory goes away in the middle of something.
+            on_change: called when the file has been written. Must not raise.
         """
         self._open_directory = open_directory
         self._name = name
         self._gone = gone
+        self._on_change = on_change
 
     def load(self) -> dict[str, Json]:
         """What the file says now; during an edit of this thread, what it would say. The caller does not change it.
@@ -115,8 +123,11 @@ class JsonFile:
         try:
             outer = outer or self._edit_of(fd)
             if outer is None:
-                with self._whole(fd, timeout_s) as data:
+                before: list[bytes] = []
+                with self._whole(fd, timeout_s, before) as data:
                     yield data
+                if before and self._on_change is not None:
+                    self._on_change()
             elif savepoint:
                 with _restored(outer.data):
                     yield outer.data
@@ -127,7 +138,8 @@ class JsonFile:
                 os.close(fd)
 
     @contextlib.contextmanager
-    def _whole(self, fd: int, timeout_s: float | None) -> Iterator[dict[str, Json]]:
+    def _whole(self, fd: int, timeout_s: float | None, replaced: list[bytes]) -> Iterator[dict[str, Json]]:
+        """An edit that is no part of another; *replaced* gets what the file said, if it is written."""
         with self._locked(fd, timeout_s) as held:
             status = os.fstat(held)
             try:
@@ -147,6 +159,7 @@ class JsonFile:
             if after != before and after != encode(self._parse(fd, before)):
                 try:
                     self._replace(fd, held, status, after)
+                    replaced.append(before)
                 except OSError as error:
                     raise self._error(fd, error) from error
 

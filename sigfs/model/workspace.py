@@ -47,6 +47,7 @@ class Workspace:
     Attributes:
         path: absolute path; the directory need not exist yet.
         id_function: name of the function that gives state point ids here: "md5" unless ``workspace.rc`` says otherwise.
+        on_change: called with the ids of jobs that have been made, migrated, completed or removed here. Must not raise.
     """
 
     def __init__(self, path: str) -> None:
@@ -57,6 +58,7 @@ class Workspace:
         """
         self.path = os.path.abspath(path)
         self.id_function = _id_function(os.path.join(self.path, WORKSPACE_CONFIG))
+        self.on_change: Callable[[Collection[JobId]], None] | None = None
 
     def __repr__(self) -> str:
         return f"Workspace({self.path!r})"
@@ -201,9 +203,11 @@ class Workspace:
             os.makedirs(self.path, exist_ok=True)
         with self._opened(job_id, workspace_fd) as fd:
             if exist_ok:
-                self._create(fd, job_id, data, mode, file_mode)
-            elif not changing.publish(fd, self.path, job_id, data, mode, file_mode, replace_empty=False):
+                is_new = self._create(fd, job_id, data, mode, file_mode)
+            elif not (is_new := changing.publish(fd, self.path, job_id, data, mode, file_mode, replace_empty=False)):
                 raise DestinationExists(errno.EEXIST, "there is a job of this state point", job_id)
+        if is_new:
+            self._changed(job_id)
         return job_id
 
     def migrate(self, job_id: JobId, statepoint: StatePoint | None, *, workspace_fd: int | None = None) -> JobId:
@@ -229,6 +233,8 @@ class Workspace:
         with self._opened(job_id, workspace_fd) as fd:
             if new != job_id:
                 changing.migrate(fd, job_id, new, data, self.id_function)
+        if new != job_id:
+            self._changed(new, job_id)
         return new
 
     def finish(self, job_id: JobId) -> bool:
@@ -239,9 +245,12 @@ class Workspace:
         """
         try:
             with self._opened(job_id) as fd:
-                return changing.finish(fd, job_id, self.id_function)
+                is_done = changing.finish(fd, job_id, self.id_function)
         except NoSuchJob:
             return False
+        if is_done:
+            self._changed(job_id)
+        return is_done
 
     def remove(self, job_id: JobId, *, workspace_fd: int | None = None) -> None:
         """Remove the job's directory, if it holds nothing but metadata: the state point, the document, and temporary
@@ -257,6 +266,11 @@ class Workspace:
         """
         with self._opened(job_id, workspace_fd) as fd:
             changing.remove(fd, job_id)
+        self._changed(job_id)
+
+    def _changed(self, *ids: JobId) -> None:
+        if self.on_change is not None:
+            self.on_change(ids)
 
     @contextlib.contextmanager
     def _opened(self, job_id: JobId, workspace_fd: int | None = None) -> Iterator[int]:
@@ -312,7 +326,8 @@ class Workspace:
         stamp = Stamp(raw.stamp.statepoint) if document is None else raw.stamp
         return Record(job_id, statepoint, document, stamp)
 
-    def _create(self, workspace_fd: int, job_id: JobId, data: bytes, mode: int, file_mode: int) -> None:
+    def _create(self, workspace_fd: int, job_id: JobId, data: bytes, mode: int, file_mode: int) -> bool:
+        """Make the job, if it is not there; whether anything was done."""
         deadline = time.monotonic() + _SETTLE_S
         while True:
             # Each turn answers what it finds. Only other processes at work on the same job make for a further one.
@@ -320,10 +335,10 @@ class Workspace:
                 found = self._read(workspace_fd, job_id, documents=False)
             except NoSuchJob:
                 if changing.publish(workspace_fd, self.path, job_id, data, mode, file_mode):
-                    return
+                    return True
             except PendingJob:
                 if _adopt(workspace_fd, job_id, data, file_mode):
-                    return
+                    return True
                 if time.monotonic() > deadline or not _just_written(workspace_fd, job_id):
                     raise
                 time.sleep(0.005)
@@ -331,7 +346,7 @@ class Workspace:
                 other = statepoint_id(found.statepoint, self.id_function)
                 if other != job_id and not changing.finish(workspace_fd, job_id, self.id_function):
                     raise PendingJob(f"{job_id}: {STATEPOINT_FILE} in it is that of {other}")
-                return
+                return other != job_id
 
 
 def _adopt(workspace_fd: int, job_id: JobId, data: bytes, mode: int) -> bool:
