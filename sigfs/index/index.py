@@ -58,6 +58,7 @@ class Index:
             is not known. Forgotten when a job comes or goes.
         journal: told of the changes that made a difference, to what jobs say or to their stamps, in their order, before
             ``apply`` returns. Must not raise, nor call the index.
+        follower: told the same, for whoever keeps something else than a journal.
     """
 
     def __init__(self, table: Table | None = None, *, documents: bool = False) -> None:
@@ -65,6 +66,7 @@ class Index:
         self.documents = documents
         self.listed = UNKNOWN
         self.journal: Callable[[Sequence[Change]], None] | None = None
+        self.follower: Callable[[Sequence[Change]], None] | None = None
         self._order = threading.Lock()  # serializes changes and those who must not meet one; taken before _lock
         self._lock = SharedLock()  # guards _table
         self._table = Table() if table is None else table
@@ -212,6 +214,8 @@ class Index:
                     table.changed()
             if effective and self.journal is not None:
                 self.journal(effective)
+            if effective and self.follower is not None:
+                self.follower(effective)
             return Delta(table.generation, tuple(jobs))
 
     # Truth

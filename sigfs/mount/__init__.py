@@ -38,6 +38,8 @@ from sigfs.mount.reloading import Reloading
 from sigfs.mount.signals import Signals, Stopped
 from sigfs.mount.views import NamedViews
 from sigfs.query.expr import EVERYTHING, Expr, Space
+from sigfs.sidecar import Sidecar
+from sigfs.sidecar.keeper import Keeper
 from sigfs.transports.base import MountSpec, load
 from sigfs.transports.mounts import is_read_only, may_mount
 from sigfs.tree import JobNode, Tree, VirtualNode
@@ -182,6 +184,7 @@ def _serve(
 ) -> None:
     project = get_project(options.project)
     workspace = project.workspace
+    workspace.on_change = None  # the index is told, and the sidecar by that: nobody waits for it
     tree = Tree(options.layout, options.filter)
     tree.views = NamedViews(project.root)
     documents = tree.reads_documents(tree.root)
@@ -260,6 +263,7 @@ def _serve(
     transport: Transport | None = None
     notifier: Repeating | None = None
     coherence: Coherence | None = None
+    keeper = Keeper(Sidecar(project.root, workspace, places))
     try:
         kind = load(options.transport)
         watcher.open()
@@ -277,6 +281,7 @@ def _serve(
         with claimed(options.mountpoint):
             signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         store.attach(index)
+        _keep_sidecar(options, keeper, operations, index)
         watcher.start()
         outside.start()
         misnamed.start(new)
@@ -297,6 +302,7 @@ def _serve(
             misnamed.stop()
             outside.stop()
             watcher.stop()
+            keeper.stop()
             reloading.stop()
             if coherence is not None:
                 coherence.close()
@@ -306,6 +312,16 @@ def _serve(
                 transport.close()
             operations.close()
             store.close()
+
+
+def _keep_sidecar(options: MountOptions, keeper: Keeper, operations: Operations, index: Index) -> None:
+    """Have the project's sidecar follow what becomes of the jobs, if it may be written."""
+    if options.read_only or options.state_dir is not None:
+        log.info("the sidecar is not kept: the mount %s", "is read-only" if options.read_only else "has a --state-dir")
+        return
+    index.follower = keeper.follow
+    operations.wrote_documents = keeper.tell
+    keeper.start()
 
 
 def _follow(options: MountOptions, operations: Operations, notifier: Repeating) -> Coherence | None:

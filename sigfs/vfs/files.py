@@ -6,6 +6,7 @@ number of threads; a file that is released while a call is under way stays open 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -16,19 +17,24 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sigfs.model.reading import DOCUMENT_FILE
 from sigfs.vfs import freshness, syscalls
 from sigfs.vfs.backing import Descriptor
 from sigfs.vfs.credentials import as_ordinary_writer
 from sigfs.vfs.locks import Locks
-from sigfs.vfs.nodes import File, VirtualFile
+from sigfs.vfs.nodes import DiskDirectory, File, VirtualFile
 from sigfs.vfs.room import Room
 from sigfs.vfs.types import DataCache, FileHandle, FsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sigfs.model.types import JobId
     from sigfs.vfs.freshness import Stamp
     from sigfs.vfs.inodes import Inodes
     from sigfs.vfs.locks import LockOwner, RecordLock
     from sigfs.vfs.readonly import ReadOnly
+    from sigfs.vfs.types import Inode
     from sigfs.vfs.virtual import Content
 
 _WORTHLESS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -67,7 +73,12 @@ class OpenFiles:
     """The open files of a mount, by handle. Every method may be called from several threads at once.
 
     Each raises ``FsError`` EBADF for a handle that is not open, and ``OSError`` as the disk below answers.
+
+    Attributes:
+        wrote_documents: told of jobs whose document has just been written by way of this mount. Must not raise or wait.
     """
+
+    wrote_documents: Callable[[Sequence[JobId]], None] | None = None
 
     def __init__(
         self, inodes: Inodes, *, read_only: ReadOnly, room: Room | None = None, keeps_data: bool = False
@@ -215,6 +226,17 @@ class OpenFiles:
             if file.content is not None:
                 file.content.closed()
             self._inodes.closed(file.node, file.descriptor)
+            if file.writable and self.wrote_documents is not None and isinstance(file.node, File):
+                for parent, name in list(file.node.locations):
+                    self._written(parent, name)
+
+    def _written(self, parent: Inode, name: str) -> None:
+        """Note that the file *name* in directory *parent* may have got another content."""
+        if name == DOCUMENT_FILE and self.wrote_documents is not None:
+            with contextlib.suppress(FsError):  # forgotten a moment ago by another thread
+                directory = self._inodes.get(parent)
+                if isinstance(directory, DiskDirectory) and directory.job is not None:
+                    self.wrote_documents([directory.job])
 
     def data_cache(self, handle: FileHandle, *, has_data: bool = True) -> DataCache:
         """Tell, when a file has just been opened, what of it the kernel may still believe.

@@ -215,6 +215,7 @@ class Names(Metadata):
             replaced = None
         with as_caller(caller):
             syscalls.rename(old_name, new_name, old_directory.fd, new_directory.fd, flags)
+        self._written(new_parent, new_name)
         old, new = (old_parent, old_name), (new_parent, new_name)
         self._tell_other_names(self._inodes.known_file(moved), old)
         if replaced is not None:
