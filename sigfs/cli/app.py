@@ -45,6 +45,8 @@ class Commands(click.Group):
         "diff": "describing",
         "check": "checking",
         "repair": "checking",
+        "sidecar": "sidecar",
+        "verify": "sidecar",
         "freeze": "checking",
         "index": "index",
         "view": "views",

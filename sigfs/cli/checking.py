@@ -10,6 +10,7 @@ import click
 
 from sigfs.api.checking import Done, Finding, findings, repair
 from sigfs.api.freezing import freeze
+from sigfs.api.leftovers import leftovers
 from sigfs.api.project import get_project
 from sigfs.cli.app import say
 from sigfs.cli.choosing import dry_run_option, json_option, project_option
@@ -32,17 +33,25 @@ Exit code 1 if something is wrong.""",
 @project_option
 @click.pass_context
 def check_command(context: click.Context, as_json: bool, project_path: str | None) -> None:
-    """See that every job has a state point and a document that can be read, and the name of its state point."""
+    """See that every job has a state point and a document that can be read, and the name of its state point.
+
+    What processes that were killed have left beside the jobs is named as well; it is no harm to any job.
+    """
     project = get_project(project_path)
     found = findings(project)
+    left = leftovers(project)
     if as_json:
-        print_json([each.to_json() for each in found])
-    elif found:
-        print_rows(
-            [Column("id"), Column("wrong"), Column("why")], [[each.id, each.what, each.message] for each in found]
-        )
+        over = [{"id": each.path, "what": "leftover", "message": each.message} for each in left]
+        print_json([each.to_json() for each in found] + over)
+    elif found or left:
+        rows = [[each.id, each.what, each.message] for each in found]
+        rows += [[each.path, "leftover", each.message] for each in left]
+        print_rows([Column("id"), Column("wrong"), Column("why")], rows)
     if found:
         say(f"{len(found)} of the jobs of {project.root} are not sound; sigfs repair mends what can be")
+    if any(each.is_move for each in left):
+        say("sigfs repair completes the moves")
+    if found:
         context.exit(Exit.FAILURE)
     say(f"all jobs of {project.root} are sound")
 
@@ -65,8 +74,9 @@ Exit code 1 if something could not be mended.""",
 def repair_command(context: click.Context, dry_run: bool, as_json: bool, project_path: str | None) -> None:
     """Mend what sigfs check finds, as far as there is proof of what is right. Nothing is overwritten.
 
-    Migrations that were interrupted are completed, directories get the name of the state point that is in them, and
-    state points that are lost are restored where they are kept: by signac, or in an index.
+    Migrations and moves that were interrupted are completed, directories get the name of the state point that is in
+    them, and state points that are lost, or overwritten with those of other jobs, are restored where they are kept: in
+    the sidecar, by signac, or in an index. Documents come from the sidecar. What a damaged file was is kept beside it.
     """
     project = get_project(project_path)
     left: Sequence[Finding] = ()

@@ -103,6 +103,26 @@ def finish(directory: str) -> bool:
         return False
 
 
+def unfinished(directory: str) -> str | None:
+    """What *directory* is a copy of that a killed process has not completed, or whose source it has not removed.
+
+    Returns:
+        The path of the source, empty if that is not known; None if it is no such copy, or somebody is at work on it.
+    Complexity: one open if there is no marker.
+    """
+    try:
+        fd = os.open(os.path.join(directory, MARKER), _MARKER_FLAGS)
+    except OSError:
+        return None
+    try:
+        if not _try_lock(fd):
+            return None
+        mark = _Mark.read(fd)
+        return "" if mark is None else mark.source
+    finally:
+        os.close(fd)
+
+
 def remove(directory: str) -> None:
     """Remove the directory with all that is in it. It vanishes at once; links are removed and not followed.
 
