@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -248,6 +247,8 @@ def _other(said: Json, now: os.stat_result | dict[str, Json]) -> str:
 
 def _hashed(sidecar: Sidecar, wanted: Sequence[_File], progress: Progress | None) -> Iterator[tuple[_File, _Outcome]]:
     """Read files, several at once; give what they are like, and their fingerprints."""
+    from concurrent.futures import ThreadPoolExecutor
+
     total, done = sum(file.size for file in wanted), 0
 
     def read(file: _File) -> _Outcome:

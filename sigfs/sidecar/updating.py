@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -259,6 +258,8 @@ def update(
         OSError: it cannot be written; what is there stays.
     Complexity: two stats for each job, and two files read of those that look different.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     result = Updated(is_new=not sidecar.file.exists)
     if result.is_new and not dry_run:
         sidecar.begin()
