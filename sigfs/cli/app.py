@@ -59,7 +59,9 @@ class Commands(click.Group):
         "mount": "mounting",
         "run": "private",
         "umount": "mounted",
-        "status": "mounted",
+        "status": "status",
+        "log": "log",
+        "doctor": "doctor",
         "demo": "demo",
         "completion": "completion",
         "man": "manual",
@@ -171,18 +173,6 @@ def unknown_jobs(troubles: Mapping[str, str]) -> str:
     path = min(troubles)
     more = f"; and so {len(troubles) - 1} more" if len(troubles) > 1 else ""
     return f"{path}: {troubles[path]}; what jobs are there is not known{more}"
-
-
-def show_logs(level: str, without: Sequence[str] = ()) -> None:
-    """Send log messages of this level and above to stderr, but those that contain one of the words *without*."""
-    import logging
-
-    handler = logging.StreamHandler()
-    handler.addFilter(lambda record: not any(words in record.msg for words in without))
-    handler.setFormatter(logging.Formatter("sigfs: %(levelname)s: %(message)s"))
-    root = logging.getLogger("sigfs")
-    root.addHandler(handler)
-    root.setLevel(level)
 
 
 def fail(error: BaseException, *, trace: bool = False) -> Exit:

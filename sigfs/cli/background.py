@@ -11,20 +11,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import logging.handlers
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-import platformdirs
-import xxhash
-
 from sigfs.cli.exits import Exit, exit_code, message_of
-from sigfs.cli.registry import registrations
+from sigfs.cli.logs import LogStyle, log_to_file
 from sigfs.errors import MountError
 from sigfs.mount import MountReport, report_from_json, report_to_json
 from sigfs.mount.points import probe
@@ -35,7 +30,6 @@ log = logging.getLogger(__name__)
 ANSWER_S: Final = 30.0
 """How long a mount may take from being ready to its first answer."""
 
-_LOG_BYTES: Final = 1 << 20
 _TAKE_DOWN_S: Final = 10.0
 
 
@@ -51,30 +45,30 @@ Server = Callable[[Callable[[MountReport], None], Callable[[int, int], None], Ca
 """Mounts and serves; calls back with the report when ready, and before with (done, total) and with messages that the
 user should see."""
 
-KEPT_S: Final = 30 * 86400.0
-"""How long the log of a mount point that is not used any more is kept."""
-
-
-def log_file_of(mountpoint: str) -> str:
-    """Name the log file of a background mount."""
-    name = os.path.basename(mountpoint) or "root"
-    digest = xxhash.xxh3_64_hexdigest(os.fsencode(mountpoint))[:8]
-    return os.path.join(platformdirs.user_log_dir("sigfs", appauthor=False), f"{name}-{digest}.log")
-
 
 def start(
-    server: Server, mountpoint: str, log_file: str, progress: Callable[[int, int], None], note: Callable[[str], None]
+    server: Server,
+    mountpoint: str,
+    log_file: str,
+    style: LogStyle,
+    progress: Callable[[int, int], None],
+    note: Callable[[str], None],
 ) -> MountReport:
     """Run *server* in a process of its own until it says that it is ready and the mount point answers.
 
     Raises:
         StartFailed: it is not; nothing is left mounted or running.
     """
-    return launch(server, mountpoint, log_file, progress, note)[1]
+    return launch(server, mountpoint, log_file, style, progress, note)[1]
 
 
 def launch(
-    server: Server, mountpoint: str, log_file: str, progress: Callable[[int, int], None], note: Callable[[str], None]
+    server: Server,
+    mountpoint: str,
+    log_file: str,
+    style: LogStyle,
+    progress: Callable[[int, int], None],
+    note: Callable[[str], None],
 ) -> tuple[int, MountReport]:
     """As ``start``, and give the server's process as well: a child of this one."""
     readable, writable = os.pipe()
@@ -83,7 +77,7 @@ def launch(
     child = os.fork()
     if child == 0:
         os.close(readable)
-        _become_server(server, writable, log_file)
+        _become_server(server, writable, log_file, style)
     os.close(writable)
     try:
         report = _verdict(readable, progress, note, log_file)
@@ -137,11 +131,11 @@ def _clear(mountpoint: str) -> None:
             unmount(mountpoint, lazy=True)
 
 
-def _become_server(server: Server, writable: int, log_file: str) -> NoReturn:
+def _become_server(server: Server, writable: int, log_file: str, style: LogStyle) -> NoReturn:
     code: int = Exit.INTERNAL
     try:
         _detach(writable)
-        without_log = _log_to(log_file)
+        without_log = log_to_file(log_file, style)
         with open(writable, "w", encoding="ascii") as channel:
 
             def tell(key: str, value: object) -> None:
@@ -185,40 +179,3 @@ def _detach(kept: int) -> None:
         if int(name) > 2 and int(name) != kept:
             with contextlib.suppress(OSError):
                 os.close(int(name))
-
-
-def _log_to(log_file: str) -> str:
-    """Send log messages to a file; say why where that is impossible."""
-    trouble = ""
-    root = logging.getLogger()
-    root.setLevel(logging.INFO)
-    try:
-        os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
-        prune_logs(os.path.dirname(log_file))
-        handler: logging.Handler = logging.handlers.RotatingFileHandler(
-            log_file, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
-        )
-    except OSError as error:
-        handler = logging.NullHandler()
-        trouble = message_of(error)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
-    root.addHandler(handler)
-    threading.excepthook = _log_thread_error
-    return trouble
-
-
-def prune_logs(directory: str) -> None:
-    """Remove the logs of mount points where nobody has mounted for ``KEPT_S``."""
-    in_use = {server.log_file for server in registrations()}
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            path = entry.path.removesuffix(".1")
-            if path.endswith(".log") and path not in in_use:
-                with contextlib.suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT_S:
-                        os.unlink(entry.path)
-
-
-def _log_thread_error(error: threading.ExceptHookArgs) -> None:
-    if error.exc_value is not None:
-        log.critical("unexpected error in a thread", exc_info=error.exc_value)

@@ -1,12 +1,12 @@
-"""What is mounted: ``sigfs umount`` and ``status``."""
+"""``sigfs umount``, and who keeps a mount busy."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import click
@@ -14,23 +14,15 @@ import click
 from sigfs.cli import registry
 from sigfs.cli.app import fail, ignoring_sigpipe, say
 from sigfs.cli.exits import Exit
-from sigfs.cli.output import Column, print_json, print_rows
 from sigfs.cli.params import MountedPath
 from sigfs.errors import MountBusy, MountError, MountPointError
-from sigfs.mount.points import probe
-from sigfs.transports.mounts import FS_TYPE, Mount, mounted, mounts, resolve_mountpoint, unmount
+from sigfs.transports.mounts import FS_TYPE, mounted, mounts, resolve_mountpoint, unmount
 
 EXIT_S: Final = 30.0
 """How long ``umount`` waits for the server to end."""
 
 PATIENCE_S: Final = 2.0
 """How long ``umount`` waits without a word."""
-
-STATUS_S: Final = 2.0
-"""How long ``status`` waits for one mount to answer."""
-
-
-# umount
 
 
 @click.command(
@@ -155,65 +147,3 @@ def _readlink(path: str) -> str:
         return os.readlink(path)
     except OSError:
         return ""
-
-
-# status
-
-
-@click.command(
-    "status",
-    epilog="""\b
-Examples:
-  sigfs status
-  sigfs status --json | jq '.[].jobs'
-  sigfs status ~/mnt                  exit code 1 unless it is mounted and answers""",
-)
-@click.argument("path", metavar="[MNT]", required=False, type=MountedPath())
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list of objects.")
-def status_command(path: str | None, as_json: bool) -> None:
-    """List the sigfs mounts of this machine and whether they answer."""
-    found = [mount for mount in mounts() if mount.type == FS_TYPE]
-    if path is not None:
-        mountpoint = resolve_mountpoint(path)
-        found = [mount for mount in found if mount.mountpoint == mountpoint][-1:]
-    servers = {server.mountpoint: server for server in registry.registrations()}
-    rows = [_status(mount, servers.get(mount.mountpoint)) for mount in found]
-    if as_json:
-        print_json(rows)
-    elif rows:
-        _print_status(rows)
-    else:
-        say(f"{path} is no sigfs mount" if path else "nothing is mounted")
-    if path is not None and not any(row["state"] == "alive" for row in rows):
-        click.get_current_context().exit(Exit.FAILURE)
-
-
-def _status(mount: Mount, server: registry.Registration | None) -> dict[str, object]:
-    answer = probe(mount.mountpoint, STATUS_S, status=True)
-    known = asdict(server) if server else dict.fromkeys(registry.Registration.__slots__)
-    known.pop("started")
-    return {
-        **known,
-        "mountpoint": mount.mountpoint,
-        "project": mount.source,
-        "read_only": "ro" in mount.options,
-        "state": answer.health,
-        "jobs": None,
-        "watch": {},
-        **answer.status,
-    }
-
-
-def _print_status(rows: Sequence[dict[str, object]]) -> None:
-    columns = ["mountpoint", "project", "state", "jobs", "changes by", "layout", "filter", "transport", "pid"]
-    rows = [{**row, "changes by": _watching(row["watch"])} for row in rows]
-    cells = [["" if row[column] is None else str(row[column]) for column in columns] for row in rows]
-    print_rows([Column(column) for column in columns], cells)
-
-
-def _watching(watch: object) -> str:
-    """Say how changes below are noticed, and how often one looks where nothing tells of them."""
-    if not isinstance(watch, dict) or "mode" not in watch:
-        return ""
-    interval_s = watch.get("interval_s")
-    return str(watch["mode"]) if interval_s is None else f"{watch['mode']} ({interval_s:.1f} s)"

@@ -14,8 +14,9 @@ import click
 from sigfs.api.progress import progress_bar
 from sigfs.api.project import Project, get_project
 from sigfs.cli import background, registry
-from sigfs.cli.app import ignoring_sigpipe, say, show_logs, unreadable_jobs
+from sigfs.cli.app import ignoring_sigpipe, say, unreadable_jobs
 from sigfs.cli.exits import message_of
+from sigfs.cli.logs import LogStyle, log_file_of, log_to_stderr
 from sigfs.cli.managed import service_manager
 from sigfs.cli.params import DirectoryPath
 from sigfs.cli.settling import mount_options, project_and_mountpoint, settle
@@ -45,6 +46,7 @@ Examples:
   sigfs mount --view hot ~/project ~/mnt
   sigfs mount --profile alkanes       what ~/.config/sigfs/mounts/alkanes.toml says
   sigfs mount -d ~/project ~/mnt      in the foreground, each request logged
+  sigfs mount -f --log-format json ~/project ~/mnt
 \b
 Options of -o: ro rw allow_other passthrough nopassthrough coherent transport=NAME layout=NAME view=NAME
   filter=QUERY entry_timeout=S attr_timeout=S state_dir=DIR log_level=NAME log_format=NAME
@@ -71,18 +73,18 @@ def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given
         project = _project_around(shown)
     chosen = settle(project, given)
     reread = _reread(project.root, given, dict(chosen))
-    for name in ("log_level", "log_format"):
-        chosen.pop(name, None)
+    level, form = chosen.pop("log_level", "info"), chosen.pop("log_format", "text")
     shown_filter = format_text(chosen.get("filter", EVERYTHING))
     mountpoint, notes = check_mountpoint(shown, project.workspace.path)
     for note in notes:
         say(note)
     foreground = foreground or debug
+    style = LogStyle("debug" if debug else level, form)
     options = MountOptions(project=project.root, mountpoint=mountpoint, debug=debug, **chosen)
     manager = service_manager(os.environ)
     if foreground:
         # The greeting says that it is mounted, the log need not.
-        show_logs("DEBUG" if debug else "INFO", without=() if debug else ("is mounted on",))
+        log_to_stderr(style, without=() if debug else ("is mounted on",))
         with ignoring_sigpipe():
             code = _run(
                 options,
@@ -94,13 +96,14 @@ def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given
                 reread,
             )
         click.get_current_context().exit(code)
-    log_file = background.log_file_of(mountpoint)
+    log_file = log_file_of(mountpoint)
     try:
         with ignoring_sigpipe(), progress_bar("reading jobs") as progress:
             report = background.start(
                 lambda ready, progress, note: _run(options, log_file, ready, progress, note, None, reread),
                 mountpoint,
                 log_file,
+                style,
                 progress,
                 say,
             )

@@ -23,6 +23,7 @@ from sigfs.api.project import Project, get_project
 from sigfs.cli import background
 from sigfs.cli.app import ignoring_sigpipe, say
 from sigfs.cli.exits import Exit
+from sigfs.cli.logs import LogStyle, log_file_of
 from sigfs.cli.params import DirectoryPath
 from sigfs.cli.paths import DirectoryName
 from sigfs.cli.processes import Task, run_all
@@ -74,14 +75,13 @@ def run_command(context: click.Context, /, paths: tuple[str, ...], mountpoint: s
     command: list[str] = context.meta["command"] or [os.environ.get("SHELL") or "/bin/sh"]
     project = get_project(paths[0]) if paths else project_and_mountpoint((), given["profile"])[0] or get_project(None)
     chosen = settle(project, given)
-    for name in ("log_level", "log_format"):
-        chosen.pop(name, None)
+    style = LogStyle(chosen.pop("log_level", "info"), chosen.pop("log_format", "text"))
     with _place(mountpoint, project) as where:
         single_user = enter()
         if single_user and chosen.get("transport", "kernel") != "kernel":
             raise FuseUnavailable(f"transport {chosen['transport']} is for root here: use -o transport=kernel")
         options = MountOptions(project.root, where, single_user=single_user, **chosen)
-        code = _run(options, command, None if mountpoint is not None else where)
+        code = _run(options, style, command, None if mountpoint is not None else where)
     context.exit(code)
 
 
@@ -108,13 +108,13 @@ def _remove(where: str) -> None:
         os.rmdir(where)
 
 
-def _run(options: MountOptions, command: list[str], temporary: str | None) -> int:
+def _run(options: MountOptions, style: LogStyle, command: list[str], temporary: str | None) -> int:
     """Mount, run the command, and end the mount.
 
     Args:
         temporary: where it is mounted, if that is to be the command's working directory and removed at the end.
     """
-    log_file = background.log_file_of(options.project)
+    log_file = log_file_of(options.project)
     this = os.getpid()
 
     def server(
@@ -131,7 +131,7 @@ def _run(options: MountOptions, command: list[str], temporary: str | None) -> in
 
     try:
         with ignoring_sigpipe(), progress_bar("reading jobs") as progress:
-            pid, report = background.launch(server, options.mountpoint, log_file, progress, say)
+            pid, report = background.launch(server, options.mountpoint, log_file, style, progress, say)
     except background.StartFailed as failure:
         say(str(failure))
         return failure.code

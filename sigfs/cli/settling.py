@@ -19,7 +19,7 @@ from sigfs.cli.params import LayoutText, MountOptionWords, ProfileName, ViewName
 from sigfs.cli.paths import DirectoryName
 from sigfs.cli.views import both, view_of
 from sigfs.errors import InvalidConfig, NoSuchView
-from sigfs.model.settings import LAYERS, TRANSPORTS, Settings, load
+from sigfs.model.settings import LAYERS, TABLE, TRANSPORTS, Settings, load
 from sigfs.mount import WATCHED_S
 from sigfs.query import parse_text
 from sigfs.query.expr import EVERYTHING
@@ -54,6 +54,8 @@ _OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
         type=DirectoryName(),
         help="Keep the index there, not in the project's .sigfs.",
     ),
+    click.option("--log-level", type=click.Choice(TABLE["log_level"].kind.choices), help="What is logged, at least."),
+    click.option("--log-format", type=click.Choice(TABLE["log_format"].kind.choices), help="json: one object a line."),
     click.option(
         "--profile",
         metavar="NAME",
@@ -103,7 +105,8 @@ def _of_command_line(given: Mapping[str, Any]) -> Chosen:
     chosen = parse_options(given["texts"])
     if given["read_only"]:
         chosen["read_only"] = True
-    chosen |= {name: given[name] for name in ("layout", "transport", "view") if given[name] is not None}
+    plain = ("layout", "transport", "view", "log_level", "log_format")
+    chosen |= {name: given[name] for name in plain if given[name] is not None}
     if given["state_dir"] is not None:
         chosen["state_dir"] = os.path.abspath(given["state_dir"])
     if given["filter_text"] is not None:

@@ -1,8 +1,8 @@
 """The composition root: puts a mounted project together, serves it, takes it down.
 
 Owned here: which parts are made and in which order, and the process's limits; ``points`` knows what a mount point
-must be, ``signals`` how a signal ends the mount. One mounted project is one process; ``serve`` runs in its main
-thread.
+must be, ``signals`` how a signal ends the mount, ``stacks`` how one has it say where it is. One mounted project is
+one process; ``serve`` runs in its main thread.
 
 Order of a mount: open the watch; read the store, or else the workspace; see which jobs came and went since; mount;
 start the watcher; serve. So no change is missed between the reading and the first event, nothing is mounted that
@@ -17,6 +17,7 @@ import logging
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ from sigfs.mount.notifying import Heartbeat, ServiceManager, answers
 from sigfs.mount.points import claimed
 from sigfs.mount.reloading import Reloading
 from sigfs.mount.signals import Signals, Stopped
+from sigfs.mount.stacks import Stacks
 from sigfs.mount.views import NamedViews
 from sigfs.query.expr import EVERYTHING, Expr, Space
 from sigfs.sidecar import Sidecar
@@ -43,6 +45,7 @@ from sigfs.sidecar.keeper import Keeper
 from sigfs.transports.base import MountSpec, load
 from sigfs.transports.mounts import is_read_only, may_mount
 from sigfs.tree import JobNode, Tree, VirtualNode
+from sigfs.version import __version__
 from sigfs.vfs.coherence import Coherence
 from sigfs.vfs.freshness import tells
 from sigfs.vfs.operations import Operations
@@ -159,18 +162,21 @@ def serve(
     Raises:
         SigfsError: the project cannot be read or mounted; nothing is left mounted.
     """
-    signals = Signals()
+    signals, stacks = Signals(), Stacks()
     _raise_limits()
     signals.block()
+    stacks.block()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # of leases, see ``syscalls.has_no_writer``
     os.umask(0)  # each request brings its caller's
     signals.start()
+    stacks.start()
     try:
         _serve(options, ready, progress, signals, manager or ServiceManager(), reread)
     except Stopped:
         log.info("ended before it was mounted")
     finally:
         signals.finish()
+        stacks.stop()
     return 0
 
 
@@ -255,7 +261,14 @@ def _serve(
         outside.now()
 
     operations.attach_documents(bring_documents)
-    operations.attach_status(lambda: {**watcher.status(), "indexed": outside.status()})
+    about = {
+        "version": __version__,
+        "project": project.root,
+        "mountpoint": options.mountpoint,
+        "transport": options.transport,
+        "mounted_s": time.time(),
+    }
+    operations.attach_status(lambda: {**watcher.status(), "indexed": outside.status()}, about)
     operations.attach_events(lambda: watcher.mode != "polling", lambda: outside.told)
     heartbeat = Heartbeat(manager, lambda: _in_short(options, operations), lambda: answers(options.mountpoint))
     reloading = Reloading((reread, watcher.compare, outside.compare), manager.reloading, heartbeat.ready)

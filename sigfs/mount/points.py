@@ -8,21 +8,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
-import select
-import signal
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from sigfs.errors import MountPointError
 from sigfs.model.types import Json
+from sigfs.mount.asking import ask_all
 from sigfs.transports.mounts import FS_TYPE, may_mount, mounted, resolve_mountpoint, unmount
 
 PROBE_S: Final = 5.0
 """How long a file system may take to answer before it is called hung."""
+
+_DEAD: Final = (errno.ENOTCONN, errno.ECONNABORTED)
 
 Health: TypeAlias = Literal["alive", "dead", "hung"]
 
@@ -41,26 +42,16 @@ def probe(mountpoint: str, timeout_s: float = PROBE_S, *, status: bool = False) 
     The question is asked by a child process, since whoever asks a hung file system hangs with it. Call it
     where no other thread runs.
     """
-    deadline_s = time.monotonic() + timeout_s
-    readable, writable = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            _ask(mountpoint, writable, status)
-        finally:
-            os._exit(0)
-    os.close(writable)
-    said = b""
-    try:
-        while select.select([readable], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
-            more = os.read(readable, 65536)
-            if not more:
-                break
-            said += more
-    finally:
-        os.close(readable)
-        os.kill(child, signal.SIGKILL)
-        _reap(child)
+    return probe_all([mountpoint], timeout_s, status=status)[0]
+
+
+def probe_all(mountpoints: Sequence[str], timeout_s: float = PROBE_S, *, status: bool = False) -> list[Probe]:
+    """Ask several at once, as ``probe``: all together take no longer than one that hangs."""
+    questions = [functools.partial(_ask, mountpoint, status=status) for mountpoint in mountpoints]
+    return [_heard(answer) for answer in ask_all(questions, timeout_s)]
+
+
+def _heard(said: bytes) -> Probe:
     health, _, answer = said.partition(b"\n")
     match health:
         case b"":
@@ -74,23 +65,29 @@ def probe(mountpoint: str, timeout_s: float = PROBE_S, *, status: bool = False) 
     return Probe("alive", found if isinstance(found, dict) else {})
 
 
-def _ask(mountpoint: str, answer: int, status: bool) -> None:
+def _ask(mountpoint: str, answer: int, *, status: bool) -> None:
+    try:
+        # The status is answered from memory, whatever the disk below does.
+        said = os.getxattr(mountpoint, "user.sigfs.status")
+    except OSError as error:
+        if error.errno not in _DEAD:
+            _ask_any(mountpoint, answer)
+            return
+        os.write(answer, b"dead\n")
+    else:
+        os.write(answer, b"alive\n")
+        if status:
+            os.write(answer, said)
+
+
+def _ask_any(mountpoint: str, answer: int) -> None:
+    """Ask what need not be of sigfs."""
     try:
         os.statvfs(mountpoint)  # unlike stat, never answered from the kernel's cache
     except OSError as error:
-        os.write(answer, b"dead\n" if error.errno in (errno.ENOTCONN, errno.ECONNABORTED) else b"alive\n")
+        os.write(answer, b"dead\n" if error.errno in _DEAD else b"alive\n")
         return
     os.write(answer, b"alive\n")
-    if status:
-        with contextlib.suppress(OSError):
-            os.write(answer, os.getxattr(mountpoint, "user.sigfs.status"))
-
-
-def _reap(child: int) -> None:
-    """Collect a killed child; leave one that the kernel does not let go to the end of this process."""
-    deadline_s = time.monotonic() + 1
-    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < deadline_s:
-        time.sleep(0.001)
 
 
 def check_mountpoint(path: str, workspace: str, *, private: bool = False) -> tuple[str, tuple[str, ...]]:

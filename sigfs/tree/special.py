@@ -16,7 +16,7 @@ from sigfs.tree.nodes import JobsNode, QueryNode, SpecialNode, View, VirtualNode
 SPECIAL: Final = ".sigfs"
 """The name at the root. No key can have it: a leading dot is percent-encoded."""
 
-PAGES: Final = ("index.jsonl", "schema.json", "status.json")
+PAGES: Final = ("index.jsonl", "metrics", "schema.json", "status.json")
 """The files in it."""
 
 

@@ -23,6 +23,7 @@ from sigfs.vfs.disk import Disk
 from sigfs.vfs.inodes import Inodes
 from sigfs.vfs.nodes import File
 from sigfs.vfs.opening import Opening
+from sigfs.vfs.process import Rate, process_status
 from sigfs.vfs.readonly import ReadOnly
 from sigfs.vfs.statepoints import StatePointFiles
 from sigfs.vfs.views import Views
@@ -96,6 +97,8 @@ class Operations(Opening):
         self._tree = tree
         self._index = index
         self._watch_status: Callable[[], Mapping[str, object]] = dict
+        self._about: Mapping[str, object] = {}
+        self._rate = Rate()
         self._transport_statistics: Callable[[], Mapping[str, object]] = dict
 
     # Life
@@ -124,9 +127,16 @@ class Operations(Opening):
         """
         self._views.refresh_documents = refresh
 
-    def attach_status(self, watch: Callable[[], Mapping[str, object]]) -> None:
-        """Say how to describe the way in which changes below are noticed, for ``status``."""
+    def attach_status(
+        self, watch: Callable[[], Mapping[str, object]], about: Mapping[str, object] | None = None
+    ) -> None:
+        """Say, for ``status``, how to describe the way in which changes below are noticed.
+
+        Args:
+            about: further keys that never change.
+        """
         self._watch_status = watch
+        self._about = about or {}
 
     def attach_events(
         self, hears_of_jobs: Callable[[], bool], hears_of_places: Callable[[], bool] | None = None
@@ -213,11 +223,12 @@ class Operations(Opening):
         }
 
     def status(self) -> dict[str, object]:
-        """Say how the mount is: what ``user.sigfs.status`` of the root and ``.sigfs/status.json`` tell.
+        """Say how the mount is: what ``user.sigfs.status`` of the root, ``.sigfs/status.json`` and ``metrics`` tell.
 
         The keys of ``statistics``, with ``jobs`` those of the view; ``project_jobs``, all there are; ``layout``,
         ``filter`` (as text) and ``read_only``; ``watch``, how changes below are noticed, ``coherence``, how those of
-        files in use are; ``requests`` and ``passthrough`` of the transport.
+        files in use are; ``cache``, of names; ``process``; what the transport says, ``requests`` and ``passthrough`` at
+        least; ``requests_per_s``, as of ``Rate``; and what was attached. Nothing here waits for the disk.
         """
         view = self._tree.view
         jobs, project_jobs = self._views.count_jobs()
@@ -227,4 +238,7 @@ class Operations(Opening):
         coherence = {} if self._disk.coherence is None else self._disk.coherence.status()
         said |= {"layout": view.layout, "read_only": self._read_only.now()}
         said |= {"watch": self._watch_status(), "coherence": coherence}
-        return {**said, **self._transport_statistics()}
+        said |= {"cache": self._views.cache_status(), "process": process_status(), **self._transport_statistics()}
+        if isinstance(requests := said.get("requests"), int):
+            said["requests_per_s"] = self._rate.now(requests)
+        return {**self._about, **said}

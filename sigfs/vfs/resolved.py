@@ -30,6 +30,9 @@ class Resolved:
         self._kept: tuple[int, dict[VirtualNode, dict[str, Answer]]] = (-1, {})
         self._count = 0
 
+    def __len__(self) -> int:
+        return self._count
+
     def answers(self, generation: int, directory: TreeDirectory) -> Mapping[str, Answer]:
         """Give what names of *directory* are known to lead to in this *generation*.
 

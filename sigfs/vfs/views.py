@@ -135,6 +135,7 @@ class Views:
         self._invalidation = Invalidation(tree, index, disk.inodes)
         self._is_changing = False  # the index may know more than the nodes' ``changed_ns``; set with the changes' lock
         self._resolved = Resolved()
+        self._hits = self._misses = 0
         self._watched_workspace: Descriptor | None = None  # what was watched last as the workspace
         self._below = Recent(self._look_below)
         found = self._below.get().status
@@ -150,6 +151,10 @@ class Views:
     def follow(self) -> None:
         """Have the workspace watched, now that the disk is."""
         self._below = Recent(self._look_below)
+
+    def cache_status(self) -> dict[str, int]:
+        """Count the names whose meaning is remembered, and how often a lookup of one has met one of these or not."""
+        return {"names": len(self._resolved), "hits": self._hits, "misses": self._misses}
 
     @property
     def full_passes(self) -> int:
@@ -167,7 +172,10 @@ class Views:
         generation = self._index.generation
         known = self._resolved.answers(generation, parent).get(name)
         reads_documents = known is None and self.bring_documents(parent, name)
-        if known is None:
+        if known is not None:
+            self._hits += 1
+        else:
+            self._misses += 1
             with _BOUNDED, self._index.reading() as table:
                 generation = table.generation
                 found = self._tree.find(parent.place, name, table)
@@ -245,8 +253,9 @@ class Views:
 
     def _page(self, parent: TreeDirectory, name: str) -> Attrs:
         """Take a reference to a file of ``.sigfs`` as it is now."""
-        if name == "status.json":
-            content: Content = self._pages.status(self._status)
+        if name in ("metrics", "status.json"):
+            said, metrics = self._pages.status(self._status)
+            content: Content = metrics if name == "metrics" else said
         else:
             documents = self._index.documents and self._documents_asked
             if documents:
@@ -272,8 +281,7 @@ class Views:
         return reads_documents
 
     def count_jobs(self) -> tuple[int, int]:
-        """Count the jobs of the view, and all there are."""
-        self.bring_documents(self._inodes.root)
+        """Count the jobs of the view, and all there are, as far as is known: the disk is not waited for."""
         with _BOUNDED, self._index.reading() as table:
             return len(self._tree.jobs(self._tree.root, table)), len(table)
 

@@ -23,6 +23,7 @@ from sortedcontainers import SortedDict
 
 from sigfs.index.lines import Length, length, line, lines_after, total_length
 from sigfs.index.schema import schema
+from sigfs.vfs.metrics import exposition
 from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:
@@ -74,12 +75,16 @@ class Content(Protocol):
         """As ``read`` if that costs nothing, else None."""
 
 
+def _json(value: Json) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
 class Text:
     """A content that is there as it stands."""
 
-    def __init__(self, value: Json, changed_ns: int) -> None:
-        """Spell *value* as JSON."""
-        self._data = (json.dumps(value, indent=2) + "\n").encode()
+    def __init__(self, text: str, changed_ns: int) -> None:
+        """Hold *text*."""
+        self._data = text.encode()
         self.size = len(self._data)
         self.changed_ns = changed_ns
 
@@ -275,7 +280,7 @@ class Pages:
         self._lines: dict[bool, Lines] = {}  # of _generation; with documents or without
         self._followed: list[Lines] = []  # those that may be read in spite of changes
         self._schemas: dict[bool, Text] = {}  # of _generation
-        self._status: tuple[float, int, Text] | None = None  # when made, of which generation, what
+        self._status: tuple[float, int, Text, Text] | None = None  # when made, of which generation; see ``status``
 
     def apply(self, changes: Sequence[Change], *, known_only: bool) -> Delta:
         """Take *changes* into the index. Cost: that of ``Index.apply``, and some 10 µs a change if lines were read."""
@@ -311,17 +316,18 @@ class Pages:
             self._see(table)
             text = self._schemas.get(documents)
             if text is None:
-                text = self._schemas[documents] = Text(schema(table, documents=documents), self.changed_ns)
+                text = self._schemas[documents] = Text(_json(schema(table, documents=documents)), self.changed_ns)
             return text
 
-    def status(self, status: Callable[[], Mapping[str, Json]]) -> Text:
-        """Give what *status* says, as it is now or was a moment ago."""
+    def status(self, status: Callable[[], Mapping[str, Json]]) -> tuple[Text, Text]:
+        """Give what *status* says, as JSON and as metrics, as it is now or was a moment ago."""
         known, generation = self._status, self.index.generation
         if known is not None and known[1] == generation and time.monotonic() < known[0] + _STATUS_S:
-            return known[2]
-        text = Text(status(), time.time_ns())
-        self._status = (time.monotonic(), generation, text)
-        return text
+            return known[2:]
+        said, now_ns = status(), time.time_ns()
+        texts = Text(_json(said), now_ns), Text(exposition([said]), now_ns)
+        self._status = (time.monotonic(), generation, *texts)
+        return texts
 
     def _see(self, table: Table) -> None:
         """Begin anew if the index has changed by another way, as while it is filled."""

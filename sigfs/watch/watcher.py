@@ -170,6 +170,9 @@ class WorkspaceWatcher:
         self._hurried = 0  # steps without a wait
         self._heard = True  # in the last step, of something that matters here
         self._overflows = 0
+        self._events = 0  # jobs that events have named, each as often as one reading did
+        self._noticed_s: float | None = None  # seconds since 1970: when something was last noticed
+        self._busy_since_s: float | None = None  # monotonic time; None: waiting for something to do
         self._last: dict[str, Json] = {}  # about the last comparison
 
     # From any thread.
@@ -186,8 +189,11 @@ class WorkspaceWatcher:
         Returns:
             mode; reason (why not a better mode, "" in the best); file_system (type, "" if unknown); attached (the
             workspace is there); watches (of the kernel); pending (directories without state point); documents
-            (followed: "no", "reading", "events" or "polling"); overflows; interval_s (between two looks; None with
-            events for everything); last (comparison: time_s, duration_s, documents, changes, pending, or error; {}).
+            (followed: "no", "reading", "events" or "polling"); overflows; events (jobs that were named by them);
+            noticed_s (seconds since 1970 at which something last was, by an event or a look; None: nothing yet); queue
+            (jobs yet to be looked at or told); busy_s (for how long the thread has been at what it is at: long if the
+            disk hangs; 0 while it waits for something to do); interval_s (between two looks; None with events for
+            everything); last (comparison: time_s, duration_s, documents, changes, pending, or error; {}).
         """
         source = self._source
         documents = "no"
@@ -198,6 +204,7 @@ class WorkspaceWatcher:
             interval_s = self._listing_pace.interval_s
         elif documents == "polling":
             interval_s = self._document_pace.interval_s
+        busy_since_s = self._busy_since_s
         return {
             "mode": self.mode,
             "reason": "; ".join(self._reasons),
@@ -207,6 +214,10 @@ class WorkspaceWatcher:
             "pending": len(self._pending),
             "documents": documents,
             "overflows": self._overflows,
+            "events": self._events,
+            "noticed_s": self._noticed_s,
+            "queue": len(self._touched) + len(self._found) + self._suspects.qsize(),
+            "busy_s": 0.0 if busy_since_s is None else time.monotonic() - busy_since_s,
             "interval_s": interval_s,
             "last": self._last,
         }
@@ -336,9 +347,11 @@ class WorkspaceWatcher:
     def _step(self) -> None:
         """Wait for something to do, then do some of it."""
         begun_s = time.monotonic()
+        self._busy_since_s = None
         self._wait()
+        self._busy_since_s = time.monotonic()
         quiet_s = QUIET_S if self._heard else QUIET_ELSEWHERE_S
-        self._hurried = self._hurried + 1 if time.monotonic() - begun_s < quiet_s else 0
+        self._hurried = self._hurried + 1 if self._busy_since_s - begun_s < quiet_s else 0
         if self._hurried >= HURRIED and not (self._touched or self._outcome):
             self._stopping.wait(BUSY_PAUSE_S * min(self._hurried // HURRIED, LONGEST_PAUSE))
         if self._stopping.is_set():
@@ -386,6 +399,9 @@ class WorkspaceWatcher:
         noticed = Noticed()
         self._source.read(noticed)
         self._heard = bool(noticed.touched) or noticed.moved or noticed.overflown
+        if self._heard:
+            self._noticed_s = time.time()
+            self._events += len(noticed.touched)
         for job, what in noticed.touched.items():
             if what & APPEARED:  # another directory than the one that may have been awaited under this name
                 self._pending.discard(job)
@@ -663,6 +679,8 @@ class WorkspaceWatcher:
         if not changes or self._stopping.is_set():
             return
         self._changed = True
+        if self._last:  # the first comparison tells everything
+            self._noticed_s = time.time()
         try:
             self._on_changes(changes)
         except Exception:

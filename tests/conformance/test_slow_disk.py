@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,14 +43,14 @@ WAITS = ("request_wait", "wait_bit", "page_bit")
 class World:
     """A project on a slow disk, and its mount."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, transport: str = "kernel") -> None:
         self.disk = SlowDisk(base)
         self.disk.start()
         project = make_project(str(self.disk.mountpoint / "project"), *STATEPOINTS)
         for statepoint in STATEPOINTS:
             for name in ("file", "second"):
                 Path(project, "workspace", job_id(statepoint), name).write_text("data")
-        self.server = Server("kernel", project, "nopassthrough", "attr_timeout=0", "entry_timeout=0")
+        self.server = Server(transport, project, "nopassthrough", "attr_timeout=0", "entry_timeout=0")
         self.server.start()
         self.top = Path(self.server.mountpoint)
         self.clients: list[subprocess.Popen[bytes]] = []
@@ -85,7 +86,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    made = World(tmp_path)
+    made = World(tmp_path, getattr(request, "param", "kernel"))
     try:
         yield made
         made.close()
@@ -128,6 +129,9 @@ def test_a_disk_that_hangs_as_a_whole_leaves_the_virtual_directories(world: Worl
             assert (world.top / "a" / "2").is_dir()
             assert not (world.top / "a" / "3").exists()
         assert json.loads(os.getxattr(world.top, "user.sigfs.status"))["stuck"] > 0
+        command = [sys.executable, "-m", "sigfs", "status", "--json", str(world.top)]
+        (row,) = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+        assert (row["state"], row["jobs"]) == ("alive", len(STATEPOINTS))
         assert [client.poll() for client in clients] == [None] * 21
     assert [client.wait(60) for client in clients] == [0] + [1] * 20
 
@@ -184,3 +188,22 @@ def test_a_mount_taken_out_of_the_tree_ends_when_the_disk_answers(world: World) 
     process = world.server.process
     assert process is not None
     assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("world", ["kernel", "llfuse"], indirect=True)
+def test_who_asks_where_a_server_hangs_is_told(world: World) -> None:
+    process = world.server.process
+    assert process is not None
+    who = "sigfs-serve-[^:]*" if world.server.transport == "kernel" else "MainThread [^:]*"
+
+    def is_told() -> bool:
+        assert process is not None
+        process.send_signal(signal.SIGUSR1)
+        return re.search(f"^{who}: . [a-z_]*(?:{'|'.join(WAITS)})", world.server.log(), re.MULTILINE) is not None
+
+    with world.disk.hanging("getattr", job_id(SLOW)):
+        world.hang("os.stat('{}/none')")
+        wait_until(is_told, what="the stacks of who waits")
+        if world.server.transport == "kernel":
+            stuck_s = wait_until(lambda: json.loads(os.getxattr(world.top, "user.sigfs.status"))["stuck_s"])
+            wait_until(lambda: json.loads(os.getxattr(world.top, "user.sigfs.status"))["stuck_s"] > stuck_s)

@@ -18,7 +18,7 @@ from tests.support.projects import job_id
 
 NOT_ON = ("plain",)
 IDS = sorted(map(job_id, STATEPOINTS))
-FILES = ["index.jsonl", "schema.json", "status.json"]
+FILES = ["index.jsonl", "metrics", "schema.json", "status.json"]
 
 
 def special(place: Place, *names: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sigfs.model.settings import TABLE, Text, spelled
+from sigfs.vfs.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,3 +72,9 @@ def settings_table() -> list[str]:
 def test_the_settings_are_documented_as_they_are() -> None:
     page = (ROOT / "docs" / "administration.md").read_text(encoding="utf-8").splitlines()
     assert [row for row in page if row in settings_table()] == settings_table()
+
+
+def test_the_metrics_are_documented_as_they_are() -> None:
+    page = (ROOT / "docs" / "administration.md").read_text(encoding="utf-8").splitlines()
+    rows = [f"| `{metric.name}` | {metric.type} | {metric.help} |" for metric in METRICS]
+    assert [row for row in page if row in rows] == rows

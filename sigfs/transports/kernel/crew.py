@@ -43,15 +43,17 @@ class Worker:
         task: what it is at; None: it waits for something to do. Set by the thread itself.
         relieved: it is to end after this task.
         counts: requests received, by opcode. For the thread itself.
+        stuck_since_s: monotonic time at which it was taken off duty because it waits.
         body: what came with the request; its own as long as ``task`` is that request.
     """
 
-    __slots__ = ("body", "counts", "relieved", "seen", "task", "thread")
+    __slots__ = ("body", "counts", "relieved", "seen", "stuck_since_s", "task", "thread")
 
     def __init__(self) -> None:
         self.task: Task | None = None
         self.seen: Task | None = None  # what it was at when it was last looked at
         self.relieved = False
+        self.stuck_since_s = 0.0
         self.counts: dict[int, int] = {}
         self.body = memoryview(b"")
         self.thread: threading.Thread
@@ -138,6 +140,7 @@ class Crew:
             if worker not in self.on_duty or len(self.stuck) >= self._limit:
                 return
             worker.relieved = True
+            worker.stuck_since_s = time.monotonic()
             self.on_duty = _without(worker, self.on_duty)
             self.stuck = [*self.stuck, worker]
             if len(self.stuck) == self._limit:

@@ -112,16 +112,20 @@ class Server:
                 counts[opcode] = counts.get(opcode, 0) + count
         return counts
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> dict[str, float]:
         """Count threads and what they are at, at this moment.
 
         ``threads`` that answer requests; ``stuck``: those of them that have waited for the disk for some time;
-        ``under_way``: requests that are being answered; ``waiting``: that have not begun, or wait for somebody's lock.
+        ``stuck_s``: for how long the first of them has; ``under_way``: requests that are being answered; ``waiting``:
+        that have not begun, or wait for somebody's lock.
         """
         workers = [*self._readers.workers(), *self._pool.crew.workers()]
+        stuck = [*self._readers.stuck, *self._pool.crew.stuck]
+        now_s = time.monotonic()
         return {
             "threads": len(workers),
-            "stuck": len(self._readers.stuck) + len(self._pool.crew.stuck),
+            "stuck": len(stuck),
+            "stuck_s": max((now_s - worker.stuck_since_s for worker in stuck), default=0.0),
             "under_way": sum(worker.task is not None for worker in workers),
             "waiting": self._pool.queued + len(self._waiters),
         }

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from sigfs.api.project import init_project
-from sigfs.cli import app, background, mounted, registry
+from sigfs.cli import app, mounted, registry
+from sigfs.cli.logs import prune_logs
 from sigfs.cli.options import parse_options
 from sigfs.cli.output import printable
 from sigfs.errors import MountError, MountPointError
@@ -214,7 +215,7 @@ def test_old_logs_are_removed(registered: registry.Registration, tmp_path: Path)
         os.utime(logs / name, (0, 0))
     (logs / "new.log").touch()
     registry.register(replace(registered, log_file=str(logs / "used.log")))
-    background.prune_logs(str(logs))
+    prune_logs(str(logs))
     assert sorted(os.listdir(logs)) == ["new.log", "other", "used.log"]
 
 

@@ -18,7 +18,7 @@ from tests.support.commands import Run
 
 NOTHING = {
     "texts": (), "read_only": False, "layout": None, "view": None, "filter_text": None, "transport": None,
-    "state_dir": None, "profile": None,
+    "state_dir": None, "profile": None, "log_level": None, "log_format": None,
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -444,4 +445,41 @@ def test_a_migration_that_was_left_half_done_is_completed(
         assert os.listdir(os.path.join(workspace.path, new)) == [SP_FILE]
         assert old not in receiver.known()
     finally:
+        made.stop()
+
+
+def test_the_status_says_when_something_was_last_noticed(
+    watching: WorkspaceWatcher, workspace: Workspace, receiver: Receiver
+) -> None:
+    wait_until(lambda: watching.status()["last"])
+    assert watching.status()["noticed_s"] is None
+    job = workspace.create({"a": 1})
+    wait_until(lambda: job in receiver.records)
+    wait_until(lambda: watching.status()["noticed_s"])
+    wait_until(lambda: watching.status()["queue"] == 0 and watching.status()["busy_s"] == 0.0)
+    status = watching.status()
+    assert status["noticed_s"] == pytest.approx(os.stat(workspace.path).st_mtime, abs=60)
+    assert (status["events"] > 0) == (watching.mode != "polling")
+
+
+def test_the_status_says_for_how_long_the_watcher_has_hung(workspace: Workspace, receiver: Receiver) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(changes: Sequence[Change]) -> None:
+        hangs.set()
+        goes_on.wait(60)
+        receiver(changes)
+
+    made = WorkspaceWatcher(workspace, hang, receiver.known)
+    made.start()
+    try:
+        wait_until(lambda: made.status()["last"])
+        workspace.create({"a": 1})
+        assert hangs.wait(60)
+        before_s = made.status()["busy_s"]
+        wait_until(lambda: made.status()["busy_s"] > before_s)
+        goes_on.set()
+        wait_until(lambda: made.status()["busy_s"] == 0.0)
+    finally:
+        goes_on.set()
         made.stop()
