@@ -478,7 +478,8 @@ job_link() {
         text=$steps$way_to_root$3
     fi
     if [ -h "$place" ]; then
-        if [ "$place" -ef "$source" ]; then
+        # shellcheck disable=SC3013
+        if [ "$place" -ef "$source" ]; then # in POSIX since 2024, in every shell for long
             there=$((there + 1))
         else
             trouble "$place: is another link, and stays"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from sigfs.api.project import get_project
-from sigfs.backup.making import Options, Report, back_up
-from sigfs.backup.restoring import restore
-from sigfs.backup.snapshot import snapshot
 from sigfs.cli.app import say
 from sigfs.cli.exits import Exit
 from sigfs.cli.output import print_json, printable
 from sigfs.cli.params import LayoutText
-from sigfs.query import parse_text
+
+if TYPE_CHECKING:
+    from sigfs.backup.making import Report
+
+# What a command works with is imported when it works: sigfs --help imports all commands.
 
 _DIRECTORY = click.Path(file_okay=False)
 
@@ -54,6 +55,10 @@ def backup_command(
     POSIX shell and coreutils. What it has from before stays, also of jobs that are gone since. The data of the jobs is
     not in it.
     """
+    from sigfs.api.project import get_project
+    from sigfs.backup.making import Options, back_up
+    from sigfs.query import parse_text
+
     options = Options(layout or "auto", parse_text(filter_text), incremental, state_dir, dry_run)
     report = back_up(get_project(project_path), directory, options)
     if as_json:
@@ -115,6 +120,9 @@ def snapshot_command(
     What is in it has the names that it has in the project, so that any program can unpack it. FILE must not be there.
     """
     from sigfs.api.progress import progress_bar
+    from sigfs.api.project import get_project
+    from sigfs.backup.snapshot import snapshot
+    from sigfs.query import parse_text
 
     project = get_project(project_path)
     with progress_bar("writing") as progress:
@@ -161,6 +169,9 @@ def restore_command(file: str, project: str | None, aside: bool, links: bool, dr
     PROJECT is a project, by default that of the working directory, or becomes one. What is there stays, unless it is
     proved wrong (a state point of another job, a document that is no JSON mapping): then it is kept beside, as NAME.1~.
     """
+    from sigfs.api.project import get_project
+    from sigfs.backup.restoring import restore
+
     report = restore(file, project or get_project(None).root, aside=aside, links=links, dry_run=dry_run)
     if as_json:
         print_json(asdict(report))

@@ -93,3 +93,40 @@ def test_what_is_restored_is_completed_by_the_next_run(tmp_path: Path, code: int
     stop = (to_restore, back, look_restored, tmp_path)
     calls = kill_at_each_call(*stop) if code is None else fail_at_each_call(code, *stop)
     every_call(calls, "openat", "mkdirat", "renameat2")
+
+
+def lost(path: str) -> None:
+    """Have one job that a copy has, one that has lost its files, and one that is there."""
+    root = make_project(os.path.join(path, "project"), OLD, NEW, {"a": 3})
+    workspace = os.path.join(root, "workspace")
+    for statepoint in (OLD, NEW):
+        Path(workspace, job_id(statepoint), "signac_job_document.json").write_text(f'{{"document of": "{statepoint}"}}')
+        Path(workspace, job_id(statepoint), "data").write_text("data" * 1000)
+    back_up(Project(root), os.path.join(path, "backup"), Options(state_dir=os.path.join(path, "state")))
+    shutil.copytree(workspace, os.path.join(path, "before"))
+    shutil.copytree(workspace, os.path.join(path, "copy"))
+    shutil.rmtree(os.path.join(workspace, job_id(OLD)))
+    for name in ("signac_statepoint.json", "signac_job_document.json"):
+        Path(workspace, job_id(NEW), name).unlink()
+
+
+def run_script(path: str) -> None:
+    words = [os.path.join(path, name) for name in ("backup/restore.sh", "copy", "project/workspace")]
+    subprocess.run(["sh", words[0], "workspace", *words[1:]], check=True, stdout=subprocess.DEVNULL)
+
+
+def look_at_workspace(path: str) -> None:
+    old = Path(path, "project", "workspace", job_id(OLD))
+    assert not old.exists() or len(os.listdir(old)) == 3
+    run_script(path)
+    found = subprocess.run(
+        ["diff", "-r", os.path.join(path, "before"), os.path.join(path, "project/workspace")],
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == ""
+
+
+def test_the_script_is_completed_by_its_next_run(tmp_path: Path) -> None:
+    calls = kill_at_each_call(lost, run_script, look_at_workspace, tmp_path)
+    every_call(calls, "openat", "mkdir")
