@@ -208,8 +208,10 @@ bring() { # FROM TO KEY: copy a job directory; whole, or not at all
         return
     fi
     unfinished=${2%/*}/._sigfs_restore_$3
-    rm -rf -- "$unfinished"
-    if mkdir -- "$unfinished" && cp -a -- "$1/." "$unfinished" && mv -- "$unfinished" "$2"; then
+    if [ -e "$unfinished" ] || [ -h "$unfinished" ]; then
+        rm -rf -- "$unfinished"
+    fi
+    if cp -a -- "$1/." "$unfinished" && mv -- "$unfinished" "$2"; then
         copied=$((copied + 1))
         done_or_would "+ $2/ from $1"
         return
@@ -362,19 +364,20 @@ project_file() {
 
 # Commands
 
-sums() {
+sums() { # WORKSPACE
     (
-        cd -- "$target" && pass job_sums
+        cd -- "$1" && pass job_sums
     ) | (
-        cd -- "$target" && sha256sum -c - 2>/dev/null
+        cd -- "$1" && sha256sum -c - 2>/dev/null
     )
 }
 
-compare() { # look at all files that are there
-    [ -d "$target" ] || return
-    sums >/dev/null && return
+find_differing() { # WORKSPACE: sets differing to the files in it that are there and not as they were
+    differing=
+    [ -d "$1" ] || return
+    sums "$1" >/dev/null && return
     differing=$(
-        sums | while read -r name answer; do
+        sums "$1" | while read -r name answer; do
             case $answer in
             OK) ;;
             *) printf '%s ' "${name%:}" ;;
@@ -382,7 +385,11 @@ compare() { # look at all files that are there
         done
     )
     differing=" $differing"
-    pass job_differs
+}
+
+compare() { # look at all files that are there
+    find_differing "$target"
+    [ -z "$differing" ] || pass job_differs
 }
 
 workspace() {
@@ -505,6 +512,14 @@ job_copy() {
     elif [ ! -e "$place" ]; then
         bring "$source" "$place" "$1" || return
         [ -z "$dry" ] || return
+        case $3,$differing in
+        ,*" $1/"* | ?*,*) ;; # to be looked at, as what is there
+        *)
+            put "$place/$statepoint" "$5"
+            [ $# -lt 7 ] || put "$place/$document" "$7"
+            return
+            ;;
+        esac
     elif [ ! -d "$place" ]; then
         trouble "$place: is no directory, and stays"
         return
@@ -623,6 +638,7 @@ main() {
         echo "$jobs jobs in the view: $written links ${would}made, $there there already, $troubles not done"
         ;;
     copies)
+        find_differing "$origin"
         view job_copy
         echo "$jobs jobs in the view: $copied ${would}copied, $written files ${would}put back, $troubles not done"
         ;;

@@ -126,6 +126,8 @@ def test_nothing_that_differs_is_overwritten(shell: Shell, root: Path, script: P
     assert (first / DOC).read_text() == "mine"
     assert (second / SP).read_bytes().endswith(b"}")
     assert f"{first / DOC}: is not as it was" in shell.run(script, "verify", workspace, code=1).stderr
+    copies = shell.run(script, "copies", tmp_path / "view", workspace, code=1)
+    assert f"{DOC}: differs, and stays" in copies.stderr
     shell.run(script, "--aside", "workspace", workspace, code=1)
     assert (first / DOC).read_bytes() == EVERY_BYTE
     assert (first / f"{DOC}.1~").read_text() == "mine"
