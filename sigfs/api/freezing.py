@@ -51,6 +51,7 @@ def freeze(project: Project, path: str | os.PathLike[str], *, dry_run: bool = Fa
         raise OSError(errno.EXDEV, f"is on another file system than {workspace.path}, and jobs are not copied", where)
     if not dry_run:
         _freeze(project, where)
+        project.note_all()
     return count
 
 

@@ -190,12 +190,19 @@ class Project(LegacyProject, Exchange):
         if keys:
             self._note(keys)
 
+    def note_all(self) -> None:
+        """Have the sidecar follow what was done to many jobs at once, otherwise than by way of `Job`; as `note`."""
+        self._opened_notes().note_all()
+
     def _note(self, keys: Collection[JobId]) -> None:
+        self._opened_notes().note(keys)
+
+    def _opened_notes(self) -> Notes:
         if self._notes is None:
             from sigfs.sidecar.noting import Notes
 
             self._notes = Notes(lambda: self.sidecar)
-        self._notes.note(keys)
+        return self._notes
 
     def _key_at(self, path: str) -> JobId | None:
         """The key by which the sidecar knows a job at *path*, whether it is there or not."""

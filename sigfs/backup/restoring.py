@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sigfs.api.project import Project
 from sigfs.backup.contents import HEAD, Head, read_head
 from sigfs.backup.placing import is_same, opened, synchronise, temporary, there, write
 from sigfs.errors import BackupError, NotImportable, PendingJob
@@ -109,6 +110,8 @@ def restore(archive: str, target: str, *, aside: bool = False, links: bool = Fal
             restoring.publish()
     if is_new and not dry_run and find_config(root) is not None:
         _use_workspace(root, workspace, head)
+    if not (is_new or dry_run):
+        Project(root).note_all()
     return report
 
 

@@ -94,6 +94,8 @@ def export(project: Project, target: str, options: Options) -> Report:
                     _report(report, changes)
     finally:
         os.close(fd)
+        if options.method == "move":
+            project.note_all()
     return report
 
 

@@ -54,6 +54,14 @@ def import_jobs(project: Project, origin: str, options: ImportOptions) -> Import
         NotImportable: there is no such thing, nothing in it is a job, or the archive is damaged or hostile.
         OSError: no space, permissions and the like; the next import goes on from there.
     """
+    try:
+        return _import_jobs(project, origin, options)
+    finally:
+        if not options.dry_run:
+            project.note_all()
+
+
+def _import_jobs(project: Project, origin: str, options: ImportOptions) -> Imported:
     path = _checked(origin, project)
     schema = _schema(options.schema, path)
     if os.path.isdir(path):

@@ -7,6 +7,7 @@ jobs has what it noted brought to the disk once a second.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -41,8 +42,18 @@ class Notes:
 
         Complexity: some 100 µs a job; a look where there is no sidecar.
         """
+        self._try(lambda: self._note(keys))
+
+    def note_all(self) -> None:
+        """Write down what all jobs are now, after work on many, if there is a sidecar. Never raises.
+
+        Complexity: two stats for each job, and two files read of those that look different.
+        """
+        self._try(self._note_all)
+
+    def _try(self, act: Callable[[], None]) -> None:
         try:
-            self._note(keys)
+            act()
         except FileNotFoundError:
             pass  # somebody has just taken it away
         except Exception as error:  # noqa: BLE001 - a copy of what the jobs say must make nobody fail
@@ -50,10 +61,20 @@ class Notes:
                 self._warned = True
                 log.warning("the sidecar cannot be written: %s; sigfs sidecar update brings it up to date", error)
 
-    def _note(self, keys: Iterable[JobId]) -> None:
+    def _opened(self) -> Sidecar:
         if self._sidecar is None:
             self._sidecar = self._open()
-        sidecar = self._sidecar
+        return self._sidecar
+
+    def _note_all(self) -> None:
+        sidecar = self._opened()
+        if sidecar.file.exists:
+            from sigfs.sidecar.updating import update
+
+            update(sidecar, forget=False, is_mounted=os.path.isdir(sidecar.workspace.path))
+
+    def _note(self, keys: Iterable[JobId]) -> None:
+        sidecar = self._opened()
         if not sidecar.file.exists:
             return
         lines = list(sidecar.lines_of(keys))

@@ -245,14 +245,20 @@ def _may_be_there(sidecar: Sidecar, job_id: str, found: Listed) -> bool:
 
 
 def update(
-    sidecar: Sidecar, *, dry_run: bool = False, forget_all: bool = False, progress: Progress | None = None
+    sidecar: Sidecar,
+    *,
+    dry_run: bool = False,
+    forget: bool = True,
+    forget_all: bool = False,
+    is_mounted: bool = False,
+    progress: Progress | None = None,
 ) -> Updated:
     """Have the sidecar say what the job directories do; it is made if there is none.
 
-    Of documents that are missing it forgets what it knew.
-
     Args:
+        forget: documents that are missing are forgotten.
         forget_all: forget jobs that are not there, also where there is no other job in the workspace.
+        is_mounted: the workspace is known to be the right one, also if it is empty.
     Raises:
         SidecarError: it is none, or that of something newer.
         OSError: it cannot be written; what is there stays.
@@ -265,12 +271,14 @@ def update(
         sidecar.begin()
     before = known(sidecar)
     found = listed(sidecar)
+    if is_mounted:
+        found = found._replace(is_unsure=False)
     result.jobs = len(found.keys)
     chunks = [found.keys[at : at + CHUNK_JOBS] for at in range(0, len(found.keys), CHUNK_JOBS)]
     done = 0
 
     def compare(keys: Sequence[JobId]) -> tuple[list[Difference], dict[str, str]]:
-        return differences(sidecar, before, keys, forget=True)
+        return differences(sidecar, before, keys, forget=forget)
 
     def take(news: Sequence[Difference]) -> None:
         result.added += [each.id for each in news if each.is_new]

@@ -14,6 +14,7 @@ import pytest
 
 import sigfs
 from sigfs.api.checking import findings
+from sigfs.api.freezing import freeze
 from sigfs.api.leftovers import leftovers
 from sigfs.errors import JobsCorrupted
 from sigfs.model import moving
@@ -100,6 +101,20 @@ def test_what_goes_wrong_with_it_makes_nobody_fail_and_is_said_once(followed, mo
     assert "sigfs sidecar update" in caplog.text
     update(followed.sidecar)
     assert said(followed) == {job.id: ({"n": 2}, {"x": 1})}
+
+
+def test_what_is_done_to_many_jobs_at_once_is_in_it(followed, tmp_path):
+    jobs = [followed.open({"n": n}) for n in range(3)]
+    jobs[0].doc.x = 1
+    followed.export_to(tmp_path / "view", path="n/{n}", copytree=shutil.move)
+    assert said(followed) == {}
+    assert len(followed.import_from(tmp_path / "view")) == 3
+    assert len(said(followed)) == 3
+    freeze(followed, "data")
+    assert {key: sp["n"] for key, (sp, _) in said(followed).items()} == {
+        f"../data/{job.id}": n for n, job in enumerate(jobs)
+    }
+    assert said(followed)[f"../data/{jobs[0].id}"][1] == {"x": 1}
 
 
 # Mending
