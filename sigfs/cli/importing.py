@@ -60,7 +60,7 @@ def import_command(
         say(f"{printable(path)}: {why}")
     if report.left:
         shown = ", ".join(map(printable, report.left[:_SHOWN])) + (", ..." if len(report.left) > _SHOWN else "")
-        say(f"files of {len(report.left)} directories belong to no job: {shown}")
+        say(f"files of {len(report.left)} director{'y' if len(report.left) == 1 else 'ies'} belong to no job: {shown}")
     if report.failed:
         click.get_current_context().exit(Exit.FAILURE)
 

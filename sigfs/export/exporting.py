@@ -7,6 +7,7 @@ nothing that the next one does not know of; and when nothing needs to be looked 
 from __future__ import annotations
 
 import os
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,18 +127,26 @@ def _check_same(target: str, old: Manifest | None, new: Manifest) -> None:
         raise ExportError(f"{target} has what was exported from {old.project}: choose another target")
 
 
-def _ours(old: Manifest | None) -> dict[str, list[str]]:
-    """Path -> texts of links that may be ours."""
+def _ours(old: Manifest | None, but: AbstractSet[str] = frozenset()) -> dict[str, list[str]]:
+    """Path -> texts of links that may be ours, less those of the paths *but*."""
     if old is None:
         return {}
-    ours = {path: [link_text(old.workspace, path, job)] for path, job in old.jobs.items()}
+    ours = {path: [link_text(old.workspace, path, job)] for path, job in old.jobs.items() if path not in but}
     for path, texts in old.before.items():
         ours[path] = [*ours.get(path, ()), *texts]
     return ours
 
 
-def _wanted(new: Manifest) -> dict[str, str]:
-    return {path: link_text(new.workspace, path, job) for path, job in new.jobs.items()}
+def _wanted(new: Manifest, but: AbstractSet[str] = frozenset()) -> dict[str, str]:
+    return {path: link_text(new.workspace, path, job) for path, job in new.jobs.items() if path not in but}
+
+
+def _certain(old: Manifest | None, new: Manifest, settled: AbstractSet[str]) -> set[str]:
+    """Where what is wanted is what is there, without a look at anything but *settled*."""
+    if old is None or old.before or not old.complete or old.workspace != new.workspace:
+        return set()
+    alike = {path for path, _ in old.jobs.items() & new.jobs.items()}
+    return alike if len(settled) == len(old.directories) else {p for p in alike if p.rpartition("/")[0] in settled}
 
 
 def _compared(target_fd: int, workspace: str, old: Manifest | None, new: Manifest) -> links.Changes:
@@ -152,10 +161,12 @@ def _compared(target_fd: int, workspace: str, old: Manifest | None, new: Manifes
 def _link(
     target_fd: int, memory: Memory, old: Manifest | None, new: Manifest, report: Report, progress: Progress | None
 ) -> None:
-    wanted, ours = _wanted(new), _ours(old)
     before = {} if old is None else old.directories
     settled = settled_directories(target_fd, old)
+    certain = _certain(old, new, settled)
+    wanted, ours = _wanted(new, certain), _ours(old, certain)
     changes = links.compare(target_fd, wanted, ours, before.keys(), settled)
+    changes.unchanged += len(certain)
     used = links.directories_of(new.jobs)
     if changes:
         new.before = {path: texts for path, texts in ours.items() if texts != [wanted.get(path)]}

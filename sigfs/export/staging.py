@@ -57,11 +57,12 @@ class Staging:
             trees.remove(self._fd, job_id)
             raise
 
-    def publish(self, fd: int, job_id: JobId, statepoint: StatePoint | None) -> None:
-        """Give the complete directory *fd* its name in the workspace.
+    def publish(self, fd: int, job_id: JobId, statepoint: StatePoint | None, *, on_disk: bool = False) -> None:
+        """Give the complete directory *fd* its name in the workspace, which is on the disk when the import ends.
 
         Args:
             statepoint: what its state point file is to say, if it has none.
+            on_disk: what is in it is.
         Raises:
             DestinationExists: there is something of that name.
             OSError: no space and the like.
@@ -71,11 +72,12 @@ class Staging:
             os.fchmod(fd, mode | 0o700)  # to be moved from one directory to another, it is written as well
         if not files.is_there(fd, STATEPOINT_FILE):
             files.write_new(fd, STATEPOINT_FILE, encode(statepoint))
-        os.fsync(fd)
+            on_disk = False
+        if not on_disk:
+            os.fsync(fd)
         changing.rename_new(self._fd, job_id, job_id, self._workspace_fd)
         with contextlib.suppress(PermissionError):
             os.fchmod(fd, mode)
-        files.fsync_directory(self._workspace_fd)
 
     def copy(self, source_fd: int, job_id: JobId, statepoint: StatePoint | None) -> None:
         """Make the job a copy of the directory *source_fd*.
@@ -93,7 +95,7 @@ class Staging:
                     break
             else:
                 raise JobChanged("it is being changed")
-            self.publish(fd, job_id, statepoint)
+            self.publish(fd, job_id, statepoint, on_disk=True)
 
 
 @contextlib.contextmanager
@@ -123,6 +125,7 @@ def staging(workspace_fd: int) -> Iterator[Staging]:
                 ) from None
         try:
             yield Staging(workspace_fd, fd)
+            files.fsync_directory(workspace_fd)
         finally:
             with contextlib.suppress(OSError):
                 trees.remove_at(workspace_fd, _NAME)

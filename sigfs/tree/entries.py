@@ -114,7 +114,8 @@ def _by_name(tree: Tree, node: QueryNode, field: Field, table: Table, jobs: Sele
     for number, value in table.values_at(field, jobs).items():
         if type(value) not in _SCALARS:
             return None
-        numbers.setdefault(PYTHON((value,)), []).append(number)
+        name = str(value) if type(value) is int else PYTHON((value,))
+        numbers.setdefault(name, []).append(number)
     if any(map(may_be_shortened, numbers)):
         return None
     going_on = _going_on(tree, node, field, table, jobs)
