@@ -59,6 +59,7 @@ class Commands(click.Group):
         "mount": "mounting",
         "run": "private",
         "umount": "mounted",
+        "install-helper": "helper",
         "status": "status",
         "log": "log",
         "doctor": "doctor",
@@ -66,7 +67,8 @@ class Commands(click.Group):
         "completion": "completion",
         "man": "manual",
     }
-    """command -> module of sigfs.cli that has it, as an attribute of the same name with ``_command`` appended."""
+    """command -> module of sigfs.cli that has it, as an attribute of the same name, with ``_`` for ``-`` and
+    ``_command`` appended."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         """Give the commands in the order in which one meets them."""
@@ -77,7 +79,7 @@ class Commands(click.Group):
         if cmd_name not in self.MODULES:
             return None
         module = importlib.import_module(f"sigfs.cli.{self.MODULES[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -90,11 +92,12 @@ class Commands(click.Group):
 
     def _summary(self, ctx: click.Context, name: str) -> str:
         """The first paragraph of a command's help: that of the docstring, read in the source where there is one."""
+        function = name.replace("-", "_")
         with contextlib.suppress(OSError, UnicodeError):
             path = os.path.join(os.path.dirname(__file__), f"{self.MODULES[name]}.py")
             with open(path, encoding="utf-8") as file:
                 found = re.search(
-                    rf'^def {name}_command\(.*?"""(.*?)(?:\n\n|""")', file.read(), re.DOTALL | re.MULTILINE
+                    rf'^def {function}_command\(.*?"""(.*?)(?:\n\n|""")', file.read(), re.DOTALL | re.MULTILINE
                 )
             if found is not None:
                 return found[1]
@@ -102,7 +105,14 @@ class Commands(click.Group):
         return "" if command is None else command.help or ""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """As click does it, but name a near match."""
+        """As click does it, but name a near match, and mount where no command is named but a project and a place.
+
+        The latter is how /sbin/mount.fuse calls for ``mount -t fuse.sigfs``: ``sigfs PROJECT MNT -o OPTIONS``.
+        """
+        is_place = len(args) > 1 and "/" in args[0] and not args[1].startswith("-")
+        if args[0] not in self.MODULES and (is_place or "-o" in args[2:]):
+            importlib.import_module("sigfs.cli.helper").own_home()
+            return "mount", self.get_command(ctx, "mount"), args
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:

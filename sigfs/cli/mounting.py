@@ -15,19 +15,21 @@ from sigfs.api.progress import progress_bar
 from sigfs.api.project import Project, get_project
 from sigfs.cli import background, registry
 from sigfs.cli.app import ignoring_sigpipe, say, unreadable_jobs
+from sigfs.cli.boot import print_for_boot
 from sigfs.cli.exits import message_of
 from sigfs.cli.logs import LogStyle, log_file_of, log_to_stderr
 from sigfs.cli.managed import service_manager
 from sigfs.cli.params import DirectoryPath
+from sigfs.cli.remounting import known_words, remount_command, words_of
 from sigfs.cli.settling import mount_options, project_and_mountpoint, settle
 from sigfs.errors import SigfsError
 from sigfs.model.config import find_config
 from sigfs.mount import MountOptions, MountReport, serve
 from sigfs.mount.notifying import ServiceManager
-from sigfs.mount.points import check_mountpoint
+from sigfs.mount.points import check_directory, check_mountpoint
 from sigfs.query import format_text
 from sigfs.query.expr import EVERYTHING
-from sigfs.transports.mounts import mounted
+from sigfs.transports.mounts import mounted, resolve_mountpoint
 
 log = logging.getLogger(__name__)
 
@@ -47,34 +49,64 @@ Examples:
   sigfs mount --profile alkanes       what ~/.config/sigfs/mounts/alkanes.toml says
   sigfs mount -d ~/project ~/mnt      in the foreground, each request logged
   sigfs mount -f --log-format json ~/project ~/mnt
+  sigfs mount -o remount,ro ~/mnt     make it read-only while it is mounted
+  sigfs mount --print-unit -r ~/project ~/mnt > ~/.config/systemd/user/mnt.service
+  sigfs mount --print-fstab -r ~/project ~/mnt | sudo tee -a /etc/fstab
 \b
 Options of -o: ro rw allow_other passthrough nopassthrough coherent transport=NAME layout=NAME view=NAME
   filter=QUERY entry_timeout=S attr_timeout=S state_dir=DIR log_level=NAME log_format=NAME
-  and the flags of mount(8) (noexec, noatime, ...)""",
+  and the flags of mount(8) (noexec, noatime, ..., remount)""",
 )
 @click.argument("paths", metavar="[PROJECT] MNT", nargs=-1, type=DirectoryPath())
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts.")
 @click.option("-d", "--debug", is_flag=True, help="As -f, and log each request.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing if all goes well.")
+@click.option("--print-unit", is_flag=True, help="Only print a unit that has systemd mount it: root's, or a user's.")
+@click.option("--print-fstab", is_flag=True, help="Only print the line of /etc/fstab that has mount(8) mount it.")
+@click.option("--fake", is_flag=True, hidden=True)  # mount -f: all but mounting
+@click.option("--sloppy", is_flag=True, hidden=True)  # mount -s: an unknown option is no error
 @mount_options
-def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given: Any) -> None:
+def mount_command(
+    paths: tuple[str, ...],
+    foreground: bool,
+    debug: bool,
+    quiet: bool,
+    print_unit: bool,
+    print_fstab: bool,
+    fake: bool,
+    sloppy: bool,
+    **given: Any,
+) -> None:
     """Show the jobs of a project as a tree of directories below MNT, an empty directory.
 
     Returns when the mount answers, and leaves its server in the background until `sigfs umount MNT`. What is not said
     here is taken from the environment and from configuration files: see `sigfs config show`.
     """
+    context = click.get_current_context()
     if len(paths) > 2:
-        raise click.UsageError("expected [PROJECT] MNT", click.get_current_context())
+        raise click.UsageError("expected [PROJECT] MNT", context)
+    if sloppy:
+        given["texts"] = known_words(given["texts"])
+    if "remount" in (words := words_of(given["texts"])) and paths:
+        remount_command(paths, [*words, *(["ro"] if given["read_only"] else [])])
+        return
     project, shown = project_and_mountpoint(paths, given["profile"])
     if shown is None:
         profile = given["profile"]
         why = "expected [PROJECT] MNT" if profile is None else f"the profile {profile} has no mountpoint: give MNT"
-        raise click.UsageError(why, click.get_current_context())
+        raise click.UsageError(why, context)
     if project is None:
         project = _project_around(shown)
     chosen = settle(project, given)
     reread = _reread(project.root, given, dict(chosen))
+    if print_unit or print_fstab:
+        print_for_boot(context, project, resolve_mountpoint(shown), unit=print_unit)
+        return
     level, form = chosen.pop("log_level", "info"), chosen.pop("log_format", "text")
     shown_filter = format_text(chosen.get("filter", EVERYTHING))
+    if fake:
+        check_directory(shown)
+        return
     mountpoint, notes = check_mountpoint(shown, project.workspace.path)
     for note in notes:
         say(note)
@@ -89,7 +121,7 @@ def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given
             code = _run(
                 options,
                 None,
-                lambda report: _greet(report, shown, shown_filter),
+                lambda report: None if quiet else _greet(report, shown, shown_filter),
                 manager.progress,
                 lambda said: None,  # noqa: ARG005 - the log is on the terminal
                 manager,
@@ -110,7 +142,8 @@ def mount_command(paths: tuple[str, ...], foreground: bool, debug: bool, **given
     except background.StartFailed as failure:
         say(str(failure))
         click.get_current_context().exit(failure.code)
-    _greet(report, shown, shown_filter)
+    if not quiet:
+        _greet(report, shown, shown_filter)
 
 
 def _project_around(path: str) -> Project:

@@ -123,14 +123,7 @@ def check_mountpoint(path: str, workspace: str, *, private: bool = False) -> tup
                 f"{path} is a {health} mount of {entry.type} ({entry.source}); "
                 f"unmount it with: fusermount3 -u -z {path}"
             )
-    try:
-        names = os.listdir(mountpoint)
-    except FileNotFoundError:
-        raise MountPointError(f"{path} does not exist; make it with: mkdir -p {path}") from None
-    except NotADirectoryError:
-        raise MountPointError(f"{path} is not a directory; a mount point must be an empty one") from None
-    except OSError as error:
-        raise MountPointError(f"{path} cannot be used as a mount point: {error.strerror}") from None
+    names = check_directory(path)
     below = os.path.realpath(workspace)
     if _is_within(mountpoint, below):
         raise MountPointError(f"{path} is inside the workspace {workspace}; choose a directory outside of it")
@@ -163,6 +156,22 @@ def claimed(mountpoint: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def check_directory(path: str) -> list[str]:
+    """See that there is a directory at *path*; give the names in it.
+
+    Raises:
+        MountPointError: saying what is wrong and what to do.
+    """
+    try:
+        return os.listdir(resolve_mountpoint(path))
+    except FileNotFoundError:
+        raise MountPointError(f"{path} does not exist; make it with: mkdir -p {path}") from None
+    except NotADirectoryError:
+        raise MountPointError(f"{path} is not a directory; a mount point must be an empty one") from None
+    except OSError as error:
+        raise MountPointError(f"{path} cannot be used as a mount point: {error.strerror}") from None
 
 
 def _is_within(path: str, directory: str) -> bool:
