@@ -6,16 +6,18 @@ terminal, otherwise that the configuration is to be read again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from sigfs.errors import MountBusy, MountError
 from sigfs.mount.ending import leave
+from sigfs.mount.notifying import QUESTION
 from sigfs.transports.mounts import Mount, libc, mounted, unmount
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _WAKE: Final = signal.SIGUSR2
 GRACE_S: Final = 5.0
 """How long a mount that was told to end keeps serving programs that still hold its files."""
 
+
+_ANSWERS_S: Final = 5.0
+"""How long what the kernel has sent may take to be answered, while others may ask for more."""
 
 _SYNC_S: Final = 30.0
 """How long dirty pages may take to be written before the process ends without them."""
@@ -88,6 +93,7 @@ class Signals:
             transport.mount()
             self._has_open_files = has_open_files
             self._let_go = transport.let_go
+            self._statistics = transport.statistics
             self._mountpoint = mountpoint
 
     def finish(self) -> None:
@@ -140,7 +146,7 @@ class Signals:
 
     def _end_gently(self, mountpoint: str, entry: Mount | None) -> None:
         """Take the mount out of the tree, go on serving who still holds files of it, then end for all."""
-        pages = _DirtyPages(mountpoint)
+        pages = _DirtyPages(mountpoint, self._statistics)
         try:
             unmount(mountpoint, lazy=True)
         except MountError as error:
@@ -168,8 +174,9 @@ class _DirtyPages:
     descriptor until it is written. The system calls are made by a thread of their own: they wait for the server.
     """
 
-    def __init__(self, mountpoint: str) -> None:
+    def __init__(self, mountpoint: str, statistics: Callable[[], Mapping[str, object]]) -> None:
         self._mountpoint = mountpoint
+        self._statistics = statistics
         self._opened = threading.Event()
         self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sigfs-pages", daemon=True)
@@ -194,7 +201,29 @@ class _DirtyPages:
         self._wanted.wait()
         if libc().syncfs(fd) != 0:
             log.error("not all that was written to memory mappings could be saved")
+        self._wait_for_writes(fd)
         os.close(fd)
+
+    def _wait_for_writes(self, fd: int) -> None:
+        """Wait until the server has answered what syncfs has made the kernel ask: that does not wait for it.
+
+        Requests come in order, and of those in the background (some 12 at a time) the next ones come before the last
+        are done. So when of two questions the second is the next request, and nobody is at anything, all are.
+        """
+        deadline_s = time.monotonic() + _ANSWERS_S
+        received = 0
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(OSError):
+                os.getxattr(fd, QUESTION)
+            time.sleep(0.001)  # until who has answered is ready for the next
+            before, received = received, self._count("requests")
+            if received - before == 1 and not self._count("under_way") and not self._count("waiting"):
+                return
+        log.warning("programs still ask for more: what is in memory mappings may not have been saved")
+
+    def _count(self, name: str) -> int:
+        found = self._statistics().get(name, 0)
+        return found if isinstance(found, int) else 0
 
 
 def _has_terminal() -> bool:
