@@ -81,6 +81,12 @@ show owner2 "$(has user_id=$uid)"
 show noexec "$(has noexec)"
 code umount4 as_user umount "$mnt"
 
+# neither root nor fusermount3, but the right to mount
+may() { as_user --no-new-privs --inh-caps=+sys_admin --ambient-caps=+sys_admin "$@"; }
+code capable may $python -m sigfs mount -q -o allow_other "$project" "$mnt"
+show owner4 "$(has user_id=$uid)"
+code umount7 may $python -m sigfs umount "$mnt"
+
 # no helper: mount.fuse3 runs what it finds as sigfs where no PATH leads
 sigfs install-helper --remove >/dev/null
 printf '#!/bin/sh\nexec %s -m sigfs "$@"\n' "$python" >/sbin/sigfs
@@ -127,6 +133,7 @@ def test_mount_knows_the_types_sigfs_and_fuse_sigfs() -> None:
         "missing": "32", "nofail": "0", "unknown": "1", "fake": "0", "faked": "",
         "namespace": "0", "outside": "", "inside": "n", "leave": "0",
         "setuid": "0", "owner": "yes", "umount3": "0", "user": "0", "owner2": "yes", "noexec": "yes", "umount4": "0",
+        "capable": "0", "owner4": "yes", "umount7": "0",
         "plain": "0", "plain-noexec": "yes", "plain-rw": "0", "plain-is-rw": "yes", "umount5": "0",
         "plain-setuid": "0", "owner3": "yes", "umount6": "0",
     }  # fmt: skip
