@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sigfs.api.project import Project, get_project
@@ -271,12 +272,15 @@ def _serve(
     operations.attach_status(lambda: {**watcher.status(), "indexed": outside.status()}, about)
     operations.attach_events(lambda: watcher.mode != "polling", lambda: outside.told)
     heartbeat = Heartbeat(manager, lambda: _in_short(options, operations), lambda: answers(options.mountpoint))
-    reloading = Reloading((reread, watcher.compare, outside.compare), manager.reloading, heartbeat.ready)
+    keeper = Keeper(Sidecar(project.root, workspace, places))
+    keep_sidecar = partial(_keep_sidecar, options, read_only, keeper, operations, index)
+    steps = (reread, watcher.compare, outside.compare, keep_sidecar)
+    reloading = Reloading(steps, manager.reloading, heartbeat.ready)
+    read_only.on_writable = reloading.ask
     signals.on_stop = manager.stopping
     transport: Transport | None = None
     notifier: Repeating | None = None
     coherence: Coherence | None = None
-    keeper = Keeper(Sidecar(project.root, workspace, places))
     try:
         kind = load(options.transport)
         watcher.open()
@@ -294,7 +298,7 @@ def _serve(
         with claimed(options.mountpoint):
             signals.mount(options.mountpoint, transport, lambda: operations.statistics()["open_files"] > 0)
         store.attach(index)
-        _keep_sidecar(options, keeper, operations, index)
+        keep_sidecar()
         watcher.start()
         outside.start()
         misnamed.start(new)
@@ -327,10 +331,15 @@ def _serve(
             store.close()
 
 
-def _keep_sidecar(options: MountOptions, keeper: Keeper, operations: Operations, index: Index) -> None:
-    """Have the project's sidecar follow what becomes of the jobs, if it may be written."""
-    if options.read_only or options.state_dir is not None:
-        log.info("the sidecar is not kept: the mount %s", "is read-only" if options.read_only else "has a --state-dir")
+def _keep_sidecar(
+    options: MountOptions, read_only: ReadOnly, keeper: Keeper, operations: Operations, index: Index
+) -> None:
+    """Have the project's sidecar follow what becomes of the jobs, if it may be written and does not yet."""
+    if keeper.has_begun:
+        return
+    if read_only.now() or options.state_dir is not None:
+        why = "has a --state-dir" if options.state_dir is not None else "is read-only"
+        log.info("the sidecar is not kept: the mount %s", why)
         return
     index.follower = keeper.follow
     operations.wrote_documents = keeper.tell

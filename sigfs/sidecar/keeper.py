@@ -57,6 +57,11 @@ class Keeper:
         self._written: dict[JobId, int] = {}
         self._warned = False
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was started."""
+        return self._thread is not None
+
     def start(self) -> None:
         """Begin. Whatever goes wrong from now on is said once, in the log."""
         self._workspace = self._identity()

@@ -24,6 +24,8 @@ class ReadOnly:
         """
         self._value = read_only
         self._look = look
+        self.on_writable: Callable[[], None] = lambda: None
+        """Called when it turns out to be writable by now; maybe from several threads at once, and within a request."""
 
     def __call__(self) -> bool:
         """As a request needs it: costs nothing unless the mount was read-only when last looked at."""
@@ -31,7 +33,9 @@ class ReadOnly:
 
     def now(self) -> bool:
         """As it is now."""
-        found = self._look()
+        before, found = self._value, self._look()
         if found is not None:
             self._value = found
+            if before and not found:
+                self.on_writable()
         return self._value

@@ -14,6 +14,7 @@ from sigfs.transports.mounts import remount
 from tests.support.drivers import STATEPOINTS
 from tests.support.projects import make_project
 from tests.support.server import Server
+from tests.support.wait import wait_until
 
 NOT_ON = ("plain", "direct")
 
@@ -34,6 +35,8 @@ def test_a_mount_becomes_writable_and_read_only_again(driver: str, tmp_path: Pat
             Path(path).write_bytes(b"x")
         assert caught.value.errno == errno.EROFS
         assert is_read_only(server)
+        sidecar = Path(project, ".sigfs", "sidecar", "jobs.jsonl")
+        assert not sidecar.exists()
         if os.geteuid() != 0:
             with pytest.raises(MountError, match="only root"):
                 remount(server.mountpoint, ["rw"])
@@ -47,6 +50,7 @@ def test_a_mount_becomes_writable_and_read_only_again(driver: str, tmp_path: Pat
             with pytest.raises(MountBusy, match="open for writing"):
                 remount(server.mountpoint, ["ro"])
         os.mkdir(os.path.join(os.path.dirname(path), "directory"))
+        wait_until(sidecar.exists)  # what a mount keeps that may write
         remount(server.mountpoint, ["ro", "exec"])
         assert is_read_only(server)
         assert not os.statvfs(server.mountpoint).f_flag & os.ST_NOEXEC

@@ -17,8 +17,11 @@ def test_a_refusal_is_never_given_without_a_look_and_leave_costs_none() -> None:
     assert read_only()  # not mounted yet
     kernel[0] = True
     assert read_only()
+    told: list[None] = []
+    read_only.on_writable = lambda: told.append(None)
     kernel[0] = False  # mount -o remount,rw
     assert not read_only()
+    assert len(told) == 1
     seen = len(looks)
     assert not read_only()
     assert len(looks) == seen
@@ -26,3 +29,4 @@ def test_a_refusal_is_never_given_without_a_look_and_leave_costs_none() -> None:
     assert not read_only()
     assert read_only.now()
     assert read_only()
+    assert len(told) == 1
