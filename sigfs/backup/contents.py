@@ -68,6 +68,8 @@ def read_head(archive: str) -> Head:
         raise _damaged(archive)
     if not all(isinstance(path, str) and is_inside(path) for path in (workspace, *outside)):
         raise _damaged(archive)
+    if any(f"/{path}".count("/.") for path in outside):  # no job is there, but .git/hooks may be
+        raise _damaged(archive)
     return Head(workspace, str(function), frozenset(outside))
 
 

@@ -147,9 +147,10 @@ def test_a_workspace_elsewhere_does_not_draw_the_new_project_there(root: Path, t
     assert len(Project(tmp_path / "new")) == 4
 
 
-def hostile(path: Path, *members: tuple[str, bytes | str], head: bool = True) -> str:
+def hostile(path: Path, *members: tuple[str, bytes | str], head: bool = True, **more: object) -> str:
     """Make an archive: bytes are content, text is where a symbolic link leads, or after ``=`` a further name."""
     says = {"format": "sigfs-snapshot", "version": 1, "workspace": "workspace", "id_function": "md5", "outside": []}
+    says |= more
     first = [(HEAD, json.dumps(says).encode())] if head else []
     with tarfile.open(path, "w") as archive:
         for name, what in (*first, *members):
@@ -186,6 +187,25 @@ def test_a_hostile_archive_is_refused_before_anything_is_done(
         restore(hostile(tmp_path / "bad.tar", *members), str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
     assert sorted(os.listdir(tmp_path)) == ["bad.tar"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"workspace": "../elsewhere"},
+        {"workspace": "/elsewhere"},
+        {"workspace": 1},
+        {"outside": ["../elsewhere"]},
+        {"outside": [".git/hooks"]},
+        {"outside": ["data/.hidden"]},
+        {"id_function": "none"},
+        {"version": 2},
+    ],
+)
+def test_a_snapshot_that_says_strange_things_of_itself_is_refused(tmp_path: Path, more: dict[str, object]) -> None:
+    with pytest.raises(BackupError):
+        restore(hostile(tmp_path / "bad.tar", **more), str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_belongs_nowhere_is_left_out_and_named(tmp_path: Path) -> None:
