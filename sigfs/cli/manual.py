@@ -70,7 +70,7 @@ def _sigfs() -> Iterator[str]:
     yield from _list(
         [
             ("signac.rc, .signac/config", "what makes a directory a project"),
-            (".sigfs/", "of a project: its index, which may be deleted, and config.toml with its settings and views"),
+            (".sigfs/", "of a project: its index, the sidecar, and config.toml with its settings and views"),
             ("~/.config/sigfs/config.toml, /etc/sigfs/config.toml", "settings"),
             ("~/.config/sigfs/mounts/NAME.toml, /etc/sigfs/mounts/NAME.toml", "mount profiles"),
         ]
