@@ -124,10 +124,12 @@ def checked_path(archive: str, name: str) -> str:
 
 
 class _Header(tarfile.TarInfo):
-    """An entry of a tar whose extended headers are not too long to be read."""
+    """An entry of a tar: one that is there in full, and whose extended headers are not too long to be read."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if len(buf) < tarfile.BLOCKSIZE:  # tarfile would take this for the end, though that is two empty blocks
+            raise tarfile.ReadError("it is cut short")
         entry = super().frombuf(buf, encoding, errors)
         extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
         if entry.type in (*extended, tarfile.GNUTYPE_LONGLINK) and entry.size > _HEADER_BYTES:

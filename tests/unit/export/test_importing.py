@@ -368,6 +368,22 @@ def test_archives_that_are_cut_short_are_refused(root: str, new: Project, tmp_pa
     assert os.listdir(new.workspace.path) == []
 
 
+@pytest.mark.parametrize("cut", [1024, 1124, 2048])
+def test_a_tar_that_is_cut_short_between_files_or_in_a_header_is_refused(
+    new: Project, tmp_path: Path, cut: int
+) -> None:
+    archive = tmp_path / "archive"
+    with tarfile.open(archive, "w") as tar:
+        for name, data in (("job/signac_statepoint.json", b"{}"), ("job/a", b"1"), ("job/b", b"2")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    archive.write_bytes(archive.read_bytes()[:cut])
+    with pytest.raises(NotImportable):
+        bring(new, archive)
+    assert os.listdir(new.workspace.path) == []
+
+
 def test_what_is_larger_than_the_disk_is_refused_before_it_is_unpacked(new: Project, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "archive", "w", format=tarfile.PAX_FORMAT) as tar:
         statepoint, sparse = tarfile.TarInfo(f"job/{SP}"), tarfile.TarInfo("job/data")
