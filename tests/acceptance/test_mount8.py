@@ -120,7 +120,9 @@ def test_mount_knows_the_types_sigfs_and_fuse_sigfs() -> None:
         environment = {**user.environment, "PYTHONPATH": f"{user.repository}:{user.base}/packages"}
         del environment["XDG_RUNTIME_DIR"]
         arguments = (user.python, project, mountpoint, name, str(user.uid), str(user.gid))
-        command = user.in_namespace("sh", "-c", SCRIPT, "sh", *arguments)
+        # Whatever becomes of it, nothing of it is left running.
+        alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        command = [*alone, *user.in_namespace("sh", "-c", SCRIPT, "sh", *arguments)]
         done = subprocess.run(
             command, cwd=user.repository, env=environment, capture_output=True, text=True, timeout=170
         )
