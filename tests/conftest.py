@@ -22,6 +22,9 @@ os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), "sigfs-nothi
 for setting in TABLE.values():
     os.environ.pop(setting.variable or "", None)
 
+# Some machines have it set, and each server that a test starts would compile all of sigfs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
