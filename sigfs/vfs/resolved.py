@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Answer: TypeAlias = tuple[Node, Branch]
 
 _LIMIT: Final = 100_000
-"""Names kept at most, some 20 MB. Then all are forgotten."""
+"""Names kept at most, some 40 MB. Then all are forgotten."""
 
 
 class Resolved:
