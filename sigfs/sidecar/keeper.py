@@ -32,6 +32,9 @@ _SHARE: Final = 0.2
 _AGAIN_S: Final = 30.0
 """How long it waits after the file could not be written."""
 
+_SOON_S: Final = 2.0
+"""How long it waits for descriptors or memory."""
+
 _END_S: Final = 10.0
 """How long it may take to write down the rest at the end: the disk may hang."""
 
@@ -39,6 +42,8 @@ _REMEMBERED: Final = 2**16
 """Lines that are remembered so as not to be written twice."""
 
 _CLOSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE})
+"""What is over soon; nothing is lost until then."""
 
 
 class Keeper:
@@ -103,9 +108,13 @@ class Keeper:
                 has_caught_up = False  # somebody has taken it away: it is made anew
                 wait_s = _GROUP_S
             except Exception as error:  # noqa: BLE001 - nobody waits for this thread, and the mount must go on
-                if self._gives_up(error):
+                if isinstance(error, OSError) and error.errno in _PASSING:
+                    log.info("the sidecar waits: %s", error)
+                    wait_s = _SOON_S
+                elif self._gives_up(error):
                     return
-                wait_s = _AGAIN_S
+                else:
+                    wait_s = _AGAIN_S
             else:
                 continue
             self._written.clear()
