@@ -43,3 +43,11 @@ def test_commands_and_options_that_a_page_names_exist(page: Path, options: dict[
         if name not in options or not options[name].issuperset(given)
     }
     assert not unknown
+
+
+def test_the_page_of_the_command_line_has_every_command(options: dict[str, set[str]]) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    listed = re.findall(r"[a-z-]+", text.partition("```\n")[2].partition("```")[0])
+    headings = set(re.findall(r"[a-z-]+", " ".join(re.findall(r"^## (sigfs .*)", text, re.MULTILINE))))
+    assert sorted(listed) == sorted([*options, *["sigfs"] * listed.count("sigfs")])
+    assert set(options) <= headings

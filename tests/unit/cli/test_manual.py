@@ -11,6 +11,7 @@ import pytest
 
 from sigfs.cli.app import sigfs
 from sigfs.cli.exits import MEANING, Exit
+from sigfs.cli.helper import MountExit
 from sigfs.cli.manual import commands
 from sigfs.model.settings import FLAGS, TABLE
 from tests.support.commands import Run
@@ -61,7 +62,9 @@ def test_every_exit_code_and_variable_is_in_the_page(run: Run) -> None:
 
 
 def test_every_option_of_mount_is_in_the_page(run: Run) -> None:
-    words = set(re.split(r"[\s,=]+", plain(run("man", "mount.sigfs")[1])))
+    page = plain(run("man", "mount.sigfs")[1])
+    words = set(re.split(r"[\s,=]+", page))
+    assert all(f".TP\n{int(code)}\n" in page for code in MountExit)
     names = {name for name, setting in TABLE.items() if setting.variable} - {"read_only", "options"}
     assert {*names, *FLAGS, "ro", "rw", "_netdev", "nofail"} <= words
 
