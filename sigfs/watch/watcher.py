@@ -399,7 +399,7 @@ class WorkspaceWatcher:
         noticed = Noticed()
         self._source.read(noticed)
         self._heard = bool(noticed.touched) or noticed.moved or noticed.overflown
-        if self._heard:
+        if noticed.touched:
             self._noticed_s = time.time()
             self._events += len(noticed.touched)
         for job, what in noticed.touched.items():
