@@ -65,13 +65,16 @@ def doctor_command(project_path: str | None, state_dir: str | None, as_json: boo
         click.get_current_context().exit(Exit.FAILURE)
 
 
-def examine(project_path: str | None, state_dir: str | None = None, limit_s: float = LIMIT_S) -> list[Finding]:
+def examine(project_path: str | None, state_dir: str | None = None, limit_s: float | None = None) -> list[Finding]:
     """Make all checks, each in a process of its own, so that a file system that hangs keeps nobody.
 
     Args:
         project_path: None: the project of the working directory, if there is one.
+        limit_s: by default ``LIMIT_S``.
     """
+    limit_s = LIMIT_S if limit_s is None else limit_s
     is_root = os.geteuid() == 0
+    jobs = functools.partial(_count_jobs, project_path, limit_s / 2)
     checks: dict[str, Check] = {
         "version": diagnosis.version,
         "device": diagnosis.device,
@@ -81,7 +84,7 @@ def examine(project_path: str | None, state_dir: str | None = None, limit_s: flo
         "passthrough": diagnosis.passthrough,
         "user namespaces": functools.partial(diagnosis.user_namespaces, is_root=is_root),
         "AppArmor": functools.partial(diagnosis.apparmor, is_root=is_root),
-        "inotify": lambda: diagnosis.inotify(_count_jobs(project_path, limit_s / 2), is_root=is_root),
+        "inotify": lambda: diagnosis.inotify(jobs(), is_root=is_root),
         "open files": diagnosis.descriptors,
         "mounts": diagnosis.stale_mounts,
         "packages": diagnosis.packages,

@@ -18,6 +18,11 @@ from sigfs.mount.asking import ask_all
 from tests.support.commands import Run
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LIMIT_S", 100.0)  # nothing hangs here, but much else may run
+
+
 def write(path: Path, text: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
