@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         kind = os.path.relpath(item.path, os.path.join(ROOT, "tests")).split(os.sep)[0]
-        if kind in _MOUNTED:
+        if kind in _MOUNTED or (kind == "docs" and item.get_closest_marker("fuse")):
             group = "user" if item.path.name == "test_ordinary_user.py" else "mounted"
             item.add_marker(pytest.mark.xdist_group(group))
 
