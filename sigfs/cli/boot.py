@@ -206,7 +206,7 @@ def as_words(options: Iterable[tuple[str, str | None]]) -> list[str]:
     """Spell what ``options_of`` gives as words of ``-o``.
 
     >>> as_words([("-o", "ro,noexec"), ("--read-only", None), ("--state-dir", "/s")])
-    ['ro', 'noexec', 'ro', 'state_dir=/s']
+    ['ro', 'noexec', 'state_dir=/s']
     """
     words = []
     for option, value in options:
