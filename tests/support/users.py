@@ -26,7 +26,7 @@ ALICE, BOB, GROUP = 4001, 4002, 4321
 # $1 is the user's directory, $2 to $5 Python, its packages and the numbers of /dev/fuse, then the command.
 # What is mounted already is no business of the user's, and would stay busy here when it is unmounted elsewhere.
 _PREPARE = """
-umount --all --lazy --no-canonicalize --types fuse.sigfs
+umount --all --lazy --no-canonicalize --types fuse,fuse.sigfs
 mount --bind "$2" "$1/python"
 mount --bind "$3" "$1/packages"
 mount -t tmpfs -o mode=755 none "$1/dev"
