@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 _MOUNTED = ("acceptance", "coherence", "conformance")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let those that mount run one after the other, where pytest-xdist runs several at once with ``--dist loadgroup``.
 
