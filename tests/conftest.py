@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from typing import Any
 
 import pytest
 
@@ -35,22 +36,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-_MOUNTED = ("acceptance", "coherence", "conformance")
+_MOUNTED = ("tests/acceptance/", "tests/coherence/", "tests/conformance/", "tests/docs/test_tutorial.py")
+_USER = "tests/conformance/test_ordinary_user.py"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let those that mount run one after the other, where pytest-xdist runs several at once with ``--dist loadgroup``.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let tests that mount run one after the other, in one of the processes of pytest-xdist: each sees what is mounted.
 
-    The suite of the ordinary user has a mount namespace of its own, so it may run beside them.
+    The suite of the ordinary user has a mount namespace of its own, so it may run beside them. xdist's own groups do
+    not work with each version of pytest.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        kind = os.path.relpath(item.path, os.path.join(ROOT, "tests")).split(os.sep)[0]
-        if kind in _MOUNTED or (kind == "docs" and item.get_closest_marker("fuse")):
-            group = "user" if item.path.name == "test_ordinary_user.py" else "mounted"
-            item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(_USER):
+                return "user"
+            return "mounted" if nodeid.startswith(_MOUNTED) else nodeid
+
+    return Groups(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
