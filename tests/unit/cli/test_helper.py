@@ -16,7 +16,7 @@ from sigfs.api.project import init_project
 from sigfs.cli import helper
 from sigfs.cli.app import sigfs
 from sigfs.cli.exits import Exit
-from sigfs.cli.helper import help_mount, install_helper_command, own_home
+from sigfs.cli.helper import help_mount, own_home
 from sigfs.errors import SigfsError
 
 
@@ -105,7 +105,7 @@ def test_without_a_home_or_with_anothers_there_is_ones_own(monkeypatch: pytest.M
 
 def test_the_scripts_are_installed_replaced_and_removed_and_those_of_others_stay(tmp_path: Path) -> None:
     def run(*arguments: str) -> str:
-        result = CliRunner().invoke(install_helper_command, ["--prefix", str(tmp_path), *arguments])
+        result = CliRunner().invoke(sigfs, ["install-helper", "--prefix", str(tmp_path), *arguments])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result.output

@@ -188,8 +188,8 @@ def test_unknown_commands_name_a_near_one(run: Run) -> None:
 
 @pytest.mark.parametrize("command", app.Commands.MODULES)
 def test_every_command_has_help_with_examples(run: Run, command: str) -> None:
-    code, out, _ = run(command, "-h")
-    assert code == 0
+    code, out, err = run(command, "-h")
+    assert code == 0, err
     assert f"Usage: sigfs {command}" in out
     assert "Example" in out
 
