@@ -9,12 +9,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
 from tests.support.drivers import Place
 from tests.support.outcome import unavailable
+from tests.support.wait import wait_until
 
 
 def run(*command: str, cwd: str | None = None) -> str:
@@ -360,10 +362,18 @@ def test_hdf5_readers_follow_one_writer_and_locks_keep_a_second_one_out(here: Pl
                 assert all(seen[start] == start // 100 for start in range(0, len(seen) // 100 * 100, 100))
             assert file["x"].shape == (5000,)
     assert writer.returncode == 0
-    with h5py.File(path, "r+"):
+    # close(2) returns before the kernel has told of it, and so before a lock is given up
+    with wait_until(lambda: _opened(path, "r+")):
         script = "import h5py, sys\nh5py.File(sys.argv[1], 'r+')"
         second = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
         assert second.returncode != 0
         assert "lock" in second.stderr
-    with h5py.File(os.path.join(here.below, "data.h5"), "r") as below:
+    with wait_until(lambda: _opened(os.path.join(here.below, "data.h5"), "r")) as below:
         assert below["x"][-1] == 49
+
+
+def _opened(path: str, mode: str) -> Any:
+    import h5py
+
+    with suppress(BlockingIOError):
+        return h5py.File(path, mode)
