@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from typing import Any
@@ -22,6 +23,9 @@ from tests.support.drivers import DRIVERS  # noqa: E402
 os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), "sigfs-nothing-is-configured")
 for setting in TABLE.values():
     os.environ.pop(setting.variable or "", None)
+
+# nohup(1) has it ignored, and all that is started inherits this: ends of sessions would end nothing.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Some machines have it set, and each server that a test starts would compile all of sigfs.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
