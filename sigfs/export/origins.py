@@ -76,12 +76,13 @@ class Directory:
         with self._opened(path) as fd:
             try:
                 return Look(files.read_at(fd, STATEPOINT_FILE), [], has_files=True)
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError):  # a key or a value may have the name, too
                 pass
             except OSError as error:
-                if error.errno == errno.ELOOP:
+                if error.errno == errno.ELOOP and not _leads_to_job(fd, STATEPOINT_FILE):
                     raise OSError(error.errno, "is a symbolic link", STATEPOINT_FILE) from None
-                raise
+                if error.errno != errno.ELOOP:
+                    raise
             below = os.open(".", trees.LIST_FLAGS, dir_fd=fd)
             try:
                 return self._listed(path, below)

@@ -101,7 +101,7 @@ class Packed:
         """See `sigfs.export.finding.Origin`."""
         if path in self._statepoints:
             return Look(self._statepoints[path], [], has_files=True)
-        if f"{path}/{STATEPOINT_FILE}".lstrip("/") in self.kinds:
+        if self.kinds.get(f"{path}/{STATEPOINT_FILE}".lstrip("/"), stat.S_IFDIR) != stat.S_IFDIR:
             raise OSError(errno.EINVAL, "is not a regular file", STATEPOINT_FILE)
         names = [name for name in self._below[path] if name != RESERVED and not name.startswith(TEMPORARY_PREFIX)]
         return Look(None, names, path in self._with_files)

@@ -394,3 +394,17 @@ def test_what_is_larger_than_the_disk_is_refused_before_it_is_unpacked(new: Proj
     with pytest.raises(OSError, match="no space"):
         bring(new, tmp_path / "archive")
     assert os.listdir(new.workspace.path) == []
+
+
+@pytest.mark.parametrize("method", ["symlink", "copy", "tar"])
+def test_keys_and_values_may_be_named_like_the_state_point_file(new: Project, tmp_path: Path, method: str) -> None:
+    statepoints = [{SP: None}, {"a": SP, "b": 1}, {"a": SP, "b": 2}, {"c": SP}]
+    root = make_project(str(tmp_path / "named"), *statepoints)
+    target = str(tmp_path / "target")
+    if method == "tar":
+        export_archive(Project(root), target, "tar", Options("full", method="copy"))
+    else:
+        export(Project(root), target, Options("full", method=method))  # type: ignore[arg-type]
+    report = bring(new, target)
+    assert not report.failed
+    assert sorted(os.listdir(new.workspace.path)) == sorted(map(job_id, statepoints))
