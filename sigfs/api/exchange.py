@@ -7,8 +7,8 @@ which is imported when it is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from sigfs.errors import DestinationExists, NotImportable
 from sigfs.model.project import Path
@@ -16,15 +16,7 @@ from sigfs.model.types import StatePoint
 
 if TYPE_CHECKING:
     from sigfs.api.project import Project
-    from sigfs.export.report import Archive, Method
-
-_ARCHIVES: Final[Mapping[str, Archive]] = {
-    ".zip": "zip",
-    ".tar": "tar",
-    ".tar.gz": "tar.gz",
-    ".tgz": "tar.gz",
-    ".tar.zst": "tar.zst",
-}
+    from sigfs.export.report import Method
 
 
 class Exchange:
@@ -90,6 +82,7 @@ class Exchange:
         from sigfs.export.exporting import Options, export, export_archive
         from sigfs.export.jobs import planned
         from sigfs.export.manifest import job_path
+        from sigfs.export.report import ARCHIVES
         from sigfs.tree import Tree, check_layout
 
         project = cast("Project", self)
@@ -100,7 +93,7 @@ class Exchange:
         layout = check_layout("{job.id}" if path is False else "auto" if path in (None, True) else str(path))
         workspace = os.path.realpath(project.workspace.path)
         jobs = planned(project, Tree(layout)).jobs
-        kind = next((kind for suffix, kind in _ARCHIVES.items() if where.endswith(suffix)), None)
+        kind = next((kind for suffix, kind in ARCHIVES.items() if where.endswith(suffix)), None)
         if kind is not None:
             if copytree is not None:
                 raise ValueError("copytree is for directories, not for archives")

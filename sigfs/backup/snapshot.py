@@ -11,14 +11,14 @@ import json
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sigfs.backup.contents import FORMAT, HEAD
 from sigfs.backup.making import project_files
 from sigfs.errors import BackupError
 from sigfs.export.archives import Writer, add_directory, new_archive
 from sigfs.export.jobs import planned
-from sigfs.export.report import Archive, Progress
+from sigfs.export.report import ARCHIVES, Archive, Progress
 from sigfs.export.target import check_target
 from sigfs.model import files
 from sigfs.model.reading import DOCUMENT_FILE, STATEPOINT_FILE
@@ -30,14 +30,6 @@ from sigfs.version import __version__
 
 if TYPE_CHECKING:
     from sigfs.api.project import Project
-
-_KINDS: Final[dict[str, Archive]] = {
-    ".tar.gz": "tar.gz",
-    ".tar.zst": "tar.zst",
-    ".tgz": "tar.gz",
-    ".tar": "tar",
-    ".zip": "zip",
-}
 
 
 @dataclass(slots=True)
@@ -68,10 +60,10 @@ def kind_of(path: str) -> Archive:
     >>> kind_of("a/study.tgz")
     'tar.gz'
     """
-    for ending, kind in _KINDS.items():
+    for ending, kind in ARCHIVES.items():
         if path.endswith(ending):
             return kind
-    raise BackupError(f"{path}: the name must end in one of {' '.join(_KINDS)}, which says what is written")
+    raise BackupError(f"{path}: the name must end in one of {' '.join(ARCHIVES)}, which says what is written")
 
 
 def snapshot(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called now and then with what is done and how much there is to do."""
 
 Archive: TypeAlias = Literal["zip", "tar", "tar.gz", "tar.zst"]
+ARCHIVES: Final[Mapping[str, Archive]] = {
+    ".tar.gz": "tar.gz",
+    ".tar.zst": "tar.zst",
+    ".tgz": "tar.gz",
+    ".tar": "tar",
+    ".zip": "zip",
+}
+"""The kind of archive that the end of a name asks for."""
+
 Method: TypeAlias = Literal["symlink", "hardlink", "reflink", "copy", "move"]
 
 
