@@ -122,18 +122,14 @@ class DescribedJob(PlacedJob):
             return None if found is NONE else found  # type: ignore[return-value]  # what _read_file gives
         workspace, job_id = self._context()[0], JobId(os.path.basename(path))
         assert workspace is not None
-        try:
+        with contextlib.suppress(PendingJob):
             record = workspace.read(job_id)
             if statepoint_id(record.statepoint, workspace.id_function) == job_id:
                 if record.stamp is not None:
                     place.seen = (path, record.stamp.statepoint, record.statepoint)
                 return record.statepoint
-            if not workspace.finish(job_id):
-                return record.statepoint
-        except PendingJob:
-            if not workspace.finish(job_id):
-                raise
-        return workspace.read(job_id).statepoint
+        workspace.finish(job_id)
+        return workspace.read(job_id).statepoint  # of what is there now: it may have been migrated just then
 
     def _write_statepoint(self, statepoint: StatePoint | None, before: object = NONE) -> None:
         place = self._place

@@ -50,12 +50,12 @@ def migrate(workspace_fd: int, old: JobId, new: JobId, data: bytes, function: st
     try:
         mode = _mode_of_own(workspace_fd, fd, old, function)
         temporary = files.temporary_name()
-        files.write_new(fd, temporary, data, mode)
         try:
-            with contextlib.suppress(PermissionError):
-                os.chmod(temporary, mode, dir_fd=fd)  # whatever the umask
-            files.fsync_directory(fd)
             try:
+                files.write_new(fd, temporary, data, mode)
+                with contextlib.suppress(PermissionError):
+                    os.chmod(temporary, mode, dir_fd=fd)  # whatever the umask
+                files.fsync_directory(fd)
                 rename_new(workspace_fd, old, new)
             except FileNotFoundError:
                 raise NoSuchJob(f"no job {old} any more: it has just been removed or migrated") from None
@@ -146,7 +146,7 @@ def is_half_done(workspace_fd: int, job_id: JobId, function: str) -> bool:
 def _rest(workspace_fd: int, job_id: JobId, function: str) -> tuple[int, list[str]]:
     """What a migration has left: a descriptor of the directory, or -1, and the temporary files that complete it."""
     try:
-        if _id_of(workspace_fd, job_id, function) == job_id:
+        if id_of(workspace_fd, job_id, function) == job_id:
             return -1, []
         fd = _open(workspace_fd, job_id)
     except (NoSuchJob, PendingJob):
@@ -283,13 +283,21 @@ def _open(workspace_fd: int, job_id: str) -> int:
         raise NoSuchJob(f"no job {job_id}") from None
 
 
-def _id_of(workspace_fd: int, job_id: JobId, function: str) -> JobId | None:
+def id_of(workspace_fd: int, job_id: JobId, function: str) -> JobId | None:
     """The id that the state point file in the directory *job_id* gives; None if there is no such file.
 
     Raises:
         NoSuchJob: no directory.
         PendingJob: a file that cannot be read.
+    Complexity: it is read a second time if it gives another one.
     """
+    found = _read_id(workspace_fd, job_id, function)
+    if found not in (job_id, None):  # perhaps it was migrated, and is not here any more, just when it was read
+        found = _read_id(workspace_fd, job_id, function)
+    return found
+
+
+def _read_id(workspace_fd: int, job_id: JobId, function: str) -> JobId | None:
     try:
         content = read_job(workspace_fd, job_id, documents=False).statepoint
     except PendingJob:
@@ -302,7 +310,7 @@ def _id_of(workspace_fd: int, job_id: JobId, function: str) -> JobId | None:
 
 def _mode_of_own(workspace_fd: int, fd: int, job_id: JobId, function: str) -> int:
     """Permissions of the job's state point file, which must be there and be its own."""
-    found = _id_of(workspace_fd, job_id, function)
+    found = id_of(workspace_fd, job_id, function)
     if found not in (job_id, None) and finish(workspace_fd, job_id, function):
         found = job_id
     if found != job_id:
@@ -327,7 +335,7 @@ def _see_why(workspace_fd: int, old: JobId, new: JobId, function: str) -> None:
         NoSuchJob: the directory renamed was one that had just taken the place of job *old*. It has its name back.
     """
     try:
-        found = _id_of(workspace_fd, new, function)
+        found = id_of(workspace_fd, new, function)
     except (NoSuchJob, PendingJob):
         return  # others have gone on from there
     if found == old:

@@ -344,9 +344,11 @@ class Workspace:
                 time.sleep(0.005)
             else:
                 other = statepoint_id(found.statepoint, self.id_function)
-                if other != job_id and not changing.finish(workspace_fd, job_id, self.id_function):
-                    raise PendingJob(f"{job_id}: {STATEPOINT_FILE} in it is that of {other}")
-                return other != job_id
+                if other == job_id or changing.finish(workspace_fd, job_id, self.id_function):
+                    return other != job_id
+                with contextlib.suppress(NoSuchJob):  # it was migrated just when it was read
+                    if changing.id_of(workspace_fd, job_id, self.id_function) == other:
+                        raise PendingJob(f"{job_id}: {STATEPOINT_FILE} in it is that of {other}")
 
 
 def _adopt(workspace_fd: int, job_id: JobId, data: bytes, mode: int) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import sigfs
+from sigfs import Job
 from sigfs.errors import DestinationExists, InvalidStatePoint, JobNotEmpty, NoSuchJob, PendingJob
 from sigfs.model import changing, files
 from sigfs.model.statepoint import is_job_id, load_json, statepoint_id
@@ -194,6 +195,86 @@ def test_a_new_job_that_comes_in_the_place_of_the_one_to_migrate_keeps_its_name(
         workspace.migrate(OLD_ID, NEW)
     assert names(workspace) == sorted([OLD_ID, "elsewhere"])
     assert content(workspace, "elsewhere") == content(workspace, OLD_ID) == {STATEPOINT_FILE: b'{"a": 1, "b": 1}'}
+
+
+class Overtaking:
+    """Does something just before call number *turn* of those of a process to the file system; counted from 0."""
+
+    CALLS = ("open", "read", "write", "fstat", "stat", "rename", "chmod", "fsync", "mkdir", "rmdir", "unlink")
+
+    def __init__(self, monkeypatch, turn, act):
+        self.calls, self.turn, self.act = 0, turn, act
+        monkeypatch.setattr(os, "fsync", lambda _: None)  # some hundred would take their time
+        for call in self.CALLS:
+            monkeypatch.setattr(os, call, self.counted(getattr(os, call)))
+        monkeypatch.setattr(files, "renameat2", self.counted(files.renameat2))
+
+    def counted(self, real):
+        def call(*args, **kwargs):
+            self.calls += 1
+            if self.calls == self.turn + 1:
+                self.act()
+            return real(*args, **kwargs)
+
+        return call
+
+
+OTHER = {"a": 1, "b": 3}
+
+
+@pytest.mark.parametrize("other", ["migrates", "removes"])
+def test_who_is_overtaken_at_any_step_of_a_migration_is_told_that_the_job_is_gone(workspace, monkeypatch, other):
+    def act():
+        with contextlib.suppress(NoSuchJob):
+            if other == "removes":
+                workspace.remove(OLD_ID)
+            else:
+                workspace.migrate(OLD_ID, OTHER)
+            won.append(other)
+
+    turn, overtaken = 0, True
+    while overtaken:
+        won = []
+        with monkeypatch.context() as patch:
+            overtaking = Overtaking(patch, turn, act)
+            with contextlib.suppress(NoSuchJob):
+                workspace.migrate(OLD_ID, NEW)
+                won.append("migrated")
+            overtaken = overtaking.calls > turn
+        assert len(won) == 1, (turn, won)
+        left = {"migrated": [NEW_ID], "migrates": [statepoint_id(OTHER)], "removes": []}[won[0]]
+        assert names(workspace) == left
+        for job_id in left:
+            assert list(content(workspace, job_id)) == [STATEPOINT_FILE]
+            assert statepoint_id(workspace.read(job_id).statepoint) == job_id
+            workspace.remove(job_id)
+        workspace.create(OLD)
+        turn += 1
+    assert turn > 10
+
+
+@pytest.mark.parametrize("act", ["create", "read"])
+def test_who_makes_or_reads_a_job_that_is_migrated_just_then_is_not_told_of_another(tmp_path, monkeypatch, act):
+    workspace = sigfs.init_project(str(tmp_path / "project")).workspace
+    workspace.create(OLD)
+    turn, overtaken = 0, True
+    while overtaken:
+        job = Job(inside(workspace, OLD_ID))
+        with monkeypatch.context() as patch:
+            overtaking = Overtaking(patch, turn, lambda: workspace.migrate(OLD_ID, NEW))
+            if act == "create":
+                assert workspace.create(OLD) == OLD_ID
+            else:
+                with contextlib.suppress(NoSuchJob):
+                    assert job.sp() == OLD
+            overtaken = overtaking.calls > turn
+        if overtaken:
+            assert NEW_ID in names(workspace)
+            workspace.remove(NEW_ID)
+        workspace.create(OLD)
+        assert names(workspace) == [OLD_ID]
+        turn += 1
+    assert turn > 3
 
 
 def test_finish_leaves_alone_what_it_does_not_know(workspace):
