@@ -276,7 +276,7 @@ def _serve(
     keep_sidecar = partial(_keep_sidecar, options, read_only, keeper, operations, index)
     steps = (reread, watcher.compare, outside.compare, keep_sidecar)
     reloading = Reloading(steps, manager.reloading, heartbeat.ready)
-    read_only.on_writable = reloading.ask
+    read_only.on_writable = signals.on_reload = reloading.ask
     signals.on_stop = manager.stopping
     transport: Transport | None = None
     notifier: Repeating | None = None
@@ -308,7 +308,6 @@ def _serve(
         manager.loading()
         ready(made)
         reloading.start()
-        signals.on_reload = reloading.ask
         heartbeat.start()
         transport.serve(operations)
         manager.stopping()

@@ -37,7 +37,7 @@ class Reloading:
         self._thread.start()
 
     def ask(self) -> None:
-        """Ask for it; returns at once."""
+        """Ask for it, before the start too; returns at once."""
         self._asked.set()
 
     def stop(self) -> None:

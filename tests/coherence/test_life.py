@@ -161,6 +161,39 @@ def test_the_end_of_its_terminal_unmounts_and_a_mere_sighup_reloads(
     assert not is_mounted(place)
 
 
+EARLY = """
+import os, signal
+from sigfs.cli import main
+from sigfs.mount.reloading import Reloading
+
+start = Reloading.start
+
+def start_late(self):
+    for number in (signal.SIGHUP, signal.SIGUSR2):  # when the second is taken, the first has been dealt with
+        os.kill(os.getpid(), number)
+        while number in signal.sigpending():
+            os.sched_yield()
+    start(self)
+
+Reloading.start = start_late
+main()
+"""
+
+
+def test_a_reload_that_is_asked_for_just_after_the_greeting_is_done(
+    mounts: Mounts, project: Project, place: Path
+) -> None:
+    place.mkdir()
+    mounts._places.append(str(place))
+    log = place.with_name("log")
+    command = [sys.executable, "-c", EARLY, "mount", "-f", project.root, str(place)]
+    with open(log, "wb") as said:
+        process = subprocess.Popen(command, env=mounts.environment(), stdout=said, stderr=said, text=True)
+    mounts._foreground.append(process)
+    wait_until(lambda: "reloaded" in log.read_text() or process.poll() is not None)
+    assert is_mounted(place), log.read_text()
+
+
 def read_until(terminal: int, word: bytes) -> bytes:
     said = b""
     while word not in said:
