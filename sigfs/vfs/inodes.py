@@ -141,6 +141,28 @@ class Inodes:
         found = self._jobs.get(job, ())
         return found if isinstance(found, tuple) else (found,)
 
+    def at_other_paths(self, parent: Inode, name: str) -> list[DiskDirectory]:
+        """List the nodes of what lookups found by the path of *name* in *parent* from the job's other directories.
+
+        Complexity: O(depth in the job x held paths of the job).
+        """
+        names = [name]
+        with self._lock:
+            above = self._nodes.get(parent)
+            while isinstance(above, DiskDirectory) and above.job is None:
+                names.append(above.name)
+                above = self._nodes.get(above.parent)
+            if not isinstance(above, DiskDirectory) or above.job is None:
+                return []
+            found = []
+            for other in self.of_job(above.job):
+                node: Directory | None = other if other is not above else None
+                for step in reversed(names):
+                    node = self._directories.get((node.inode, step)) if node is not None else None
+                if isinstance(node, DiskDirectory):
+                    found.append(node)
+            return found
+
     @property
     def last(self) -> Inode:
         """The latest node id: what is made from now on gets a higher one."""

@@ -168,7 +168,9 @@ class Names(Metadata):
         before = os.fstat(removed.fd)
         with as_caller(caller):
             os.rmdir(name, dir_fd=directory.fd)
-        self._inodes.removed(parent, name, _after_removal(removed, before), removed)
+        found = _after_removal(removed, before)
+        self._tell_other_paths(parent, name, found, removed)
+        self._inodes.removed(parent, name, found, removed)
 
     def rename(
         self,
@@ -218,14 +220,17 @@ class Names(Metadata):
         self._written(new_parent, new_name)
         old, new = (old_parent, old_name), (new_parent, new_name)
         self._tell_other_names(self._inodes.known_file(moved), old)
+        self._tell_other_paths(*old)
         if replaced is not None:
             found = _after_removal(replaced, before)
             if os.path.samestat(found, moved):
                 return  # two names of one file: rename(2) leaves both
             self._tell_other_names(self._inodes.known_file(found), new)
             if flags & syscalls.RENAME_EXCHANGE:
+                self._tell_other_paths(*new)
                 self._inodes.exchanged(old, new, moved, found)
                 return
+            self._tell_other_paths(*new, found, replaced)
             self._inodes.removed(*new, found, replaced)
         self._inodes.renamed(old, new, moved)
 
@@ -280,6 +285,25 @@ class Names(Metadata):
             for location in list(node.locations):
                 if location != name:
                     self._views.notifier.invalidate_entry(*location)
+
+    def _tell_other_paths(
+        self, parent: Inode, name: str, found: os.stat_result | None = None, removed: Descriptor | None = None
+    ) -> None:
+        """Have the kernel look again at the other paths to the directory that was *name* in *parent*.
+
+        Args:
+            found, removed: what it is now, and a descriptor of it, if it was removed: what is asked of its nodes before
+                the kernel has looked is asked of whatever has its name then.
+        """
+        for node in self._inodes.at_other_paths(parent, name):
+            if found is not None and removed is not None:
+                if node.opens:
+                    self._inodes.removed(node.parent, node.name, found, removed)
+                    self._views.notifier.invalidate_attributes(node.inode)
+                else:
+                    self._backing.discard(node.inode)
+                    self._inodes.detach(node)  # one that is made in its place may get its number
+            self._views.notifier.invalidate_entry(node.parent, node.name)
 
     def _changeable(self, parent: Inode, name: str) -> Descriptor:
         """Give directory *parent*, in which the entry *name* may be made, replaced or removed."""

@@ -14,6 +14,7 @@ import pytest
 from tests.support.drivers import Place
 from tests.support.errors import raises
 from tests.support.limits import needs
+from tests.support.wait import wait_until
 
 
 def read(path: str) -> bytes:
@@ -62,6 +63,39 @@ def test_a_descriptor_of_a_directory_leads_to_it_wherever_it_is_moved(here: Plac
     finally:
         os.close(directory)
     assert os.listdir(os.path.join(here.other_below, "moved")) == ["renamed"]
+
+
+def test_a_directory_that_is_removed_or_moved_by_another_path_is_followed(here: Place) -> None:
+    one, two = here.path("directory"), same_job(here, "directory")
+    for by, seen in [(one, two), (two, one)]:
+        for number in ("1", "2"):
+            os.mkdir(by)
+            with open(os.path.join(by, number), "w") as file:
+                file.write(number)
+            assert os.listdir(seen) == [number]
+            with open(os.path.join(seen, number)) as file:
+                assert file.read() == number
+            shutil.rmtree(by)
+        os.mkdir(by)
+        assert os.listdir(seen) == []
+        os.mkdir(os.path.join(by, "below"))
+        assert os.listdir(seen) == ["below"]
+        os.rename(by, f"{by}.moved")
+        assert os.listdir(f"{seen}.moved") == ["below"]
+        wait_until(lambda seen=seen: not os.path.exists(seen))  # type: ignore[misc]
+        shutil.rmtree(f"{by}.moved")
+
+
+@needs("stat of a removed open file")
+def test_a_descriptor_survives_the_removal_of_its_directory_by_another_path(here: Place) -> None:
+    os.mkdir(here.path("directory"))
+    directory = os.open(same_job(here, "directory"), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.rmdir(here.path("directory"))
+        wait_until(lambda: os.fstat(directory).st_nlink == 0)
+        assert os.listdir(directory) == []
+    finally:
+        os.close(directory)
 
 
 def test_a_mapping_survives_its_file_s_name_and_descriptor(here: Place) -> None:

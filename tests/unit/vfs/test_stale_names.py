@@ -57,6 +57,32 @@ def test_the_kernel_is_told_to_look_again_at_the_other_paths_of_a_name_that_is_r
     assert set(world.notifier.entries) == {(there, "f"), (there, "g"), (there, "moved")}
 
 
+def test_the_kernel_is_told_to_look_again_at_the_other_paths_of_a_directory_that_is_removed_or_replaced(world):
+    here, there = two_paths(world)
+    for name in ("d", "e", "f"):
+        world.took(world.operations.mkdir(here, name, 0o755, world.caller))
+        world.took(world.operations.lookup(there, name, world.caller))
+    world.operations.rmdir(here, "d")
+    assert world.notifier.entries == [(there, "d")]
+    world.operations.rename(here, "f", here, "e")
+    assert set(world.notifier.entries) == {(there, "d"), (there, "e"), (there, "f")}
+
+
+def test_a_directory_that_was_removed_and_made_again_by_another_path_is_not_taken_for_an_empty_one(world):
+    here, there = two_paths(world)
+    upper = world.took(world.operations.mkdir(here, "upper", 0o755, world.caller))
+    world.took(world.operations.mkdir(upper, "d", 0o755, world.caller))
+    other_upper = world.took(world.operations.lookup(there, "upper", world.caller))
+    stale = world.took(world.operations.lookup(other_upper, "d", world.caller))
+    world.operations.rmdir(upper, "d")
+    assert world.operations.lookup(stale, "f", world.caller) is None
+    made = world.took(world.operations.mkdir(upper, "d", 0o755, world.caller))
+    world.write_file(made, "f")
+    assert errno_of(world.operations.lookup, stale, "f", world.caller) == errno.ESTALE  # the kernel looks again
+    again = world.took(world.operations.lookup(other_upper, "d", world.caller))
+    world.took(world.operations.lookup(again, "f", world.caller))
+
+
 def test_a_workspace_that_is_replaced_is_the_one_that_is_written_to(world):
     world.write_file(world.job(1), "before")
     os.rename(world.workspace, f"{world.workspace}.old")
