@@ -16,7 +16,7 @@ from sigfs.cli.app import fail, ignoring_sigpipe, say
 from sigfs.cli.exits import Exit
 from sigfs.cli.params import MountedPath
 from sigfs.errors import MountBusy, MountError, MountPointError
-from sigfs.transports.mounts import FS_TYPE, mounted, mounts, resolve_mountpoint, unmount
+from sigfs.transports.mounts import FS_TYPE, mounted, mounts, parse_mountinfo, resolve_mountpoint, unmount
 
 EXIT_S: Final = 30.0
 """How long ``umount`` waits for the server to end."""
@@ -72,8 +72,33 @@ def _umount(path: str, mountpoint: str, lazy: bool) -> None:
             say(f"waiting for process {server.pid}, which serves {path}, to end")
             told = True
         if time.monotonic() - begun_s > EXIT_S:
-            raise MountError(f"{path} is unmounted, but its server (process {server.pid}) has not ended")
+            why = "".join(f"; {each}" for each in _elsewhere(mount.device))
+            raise MountError(f"{path} is unmounted, but its server (process {server.pid}) has not ended{why}")
         time.sleep(0.01)
+
+
+def _elsewhere(device: int) -> Iterator[str]:
+    """Say where what has the number *device* is still mounted: at another place, or in another mount namespace."""
+    known: set[str] = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace in known:
+                continue
+            known.add(namespace)
+            with open(f"/proc/{pid}/mountinfo", "rb") as file:
+                mounted_there = parse_mountinfo(os.fsdecode(file.read()))
+            name = _name(pid)
+        except OSError:
+            continue
+        for mount in mounted_there:
+            if mount.device == device:
+                yield f"it is still mounted at {mount.mountpoint} in the mount namespace of process {pid} ({name})"
+
+
+def _name(pid: str) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
 
 
 def _busy(path: str, mountpoint: str) -> str:
@@ -111,8 +136,7 @@ def find_holders(mountpoint: str) -> Iterator[Holder]:
         uses = _uses(f"/proc/{entry}", mountpoint)
         if uses:
             try:
-                with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as file:
-                    name = file.read().strip()
+                name = _name(entry)
             except OSError:
                 continue
             yield Holder(int(entry), name, tuple(uses))

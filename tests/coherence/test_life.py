@@ -295,6 +295,31 @@ def test_unmounting_waits_for_the_server(mounts: Mounts, project: Project, place
     assert gone(pid)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a mount namespace")
+def test_an_unmount_whose_server_goes_on_names_the_namespace_that_still_has_it(
+    mounts: Mounts, project: Project, place: Path
+) -> None:
+    mounts.mount(project, place)
+    pid = mounts.pid(place)
+    shim = "import sigfs.cli.mounted as m; m.EXIT_S = 0; from sigfs.cli import main; main()"
+    with subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sleep", "600"]) as other:
+        try:
+            wait_until(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "sleep\n")
+            result = subprocess.run(
+                [sys.executable, "-c", shim, "umount", place],
+                env=mounts.environment(),
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        finally:
+            other.kill()
+    assert result.returncode == 1
+    assert f"its server (process {pid}) has not ended" in result.stderr
+    assert f"still mounted at {place} in the mount namespace of process {other.pid} (sleep)" in result.stderr
+    wait_until(lambda: gone(pid))
+
+
 def test_mounting_over_a_living_mount_is_refused(mounts: Mounts, project: Project, place: Path) -> None:
     mounts.mount(project, place)
     result = mounts.sigfs("mount", project.root, place)
