@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,7 @@ class _OpenDirectory:
         kept: the listing that the kernel may cache; None if it may not.
         may_keep: it may read what it has cached.
         listing: what ``readdir`` reads; None before the first call.
+        begun_by: the latest requests for which that was read anew; changed with ``lock`` held, as ``listing``.
     """
 
     node: Directory
@@ -55,6 +57,17 @@ class _OpenDirectory:
     may_keep: bool
     listing: Listing | None = None
     reading: threading.Lock = field(default_factory=threading.Lock)
+    begun_by: deque[int] = field(default_factory=lambda: deque(maxlen=4))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, made: Listing, request: int | None) -> Listing:
+        """Have *made* read from now on, unless another thread has begun with one for the same request; gives that."""
+        with self.lock:
+            if self.listing is None or request is None or request not in self.begun_by:
+                self.listing = made
+                if request is not None:
+                    self.begun_by.append(request)
+            return self.listing
 
 
 class OpenDirectories(OpenFiles):
@@ -114,28 +127,31 @@ class OpenDirectories(OpenFiles):
         directory = self._open_directory(handle)
         return "none" if directory.kept is None else "keep" if directory.may_keep else "fill"
 
-    def readdir(self, handle: FileHandle, cookie: int) -> Iterator[DirEntry]:
+    def readdir(self, handle: FileHandle, cookie: int, request: int | None = None) -> Iterator[DirEntry]:
         """List a directory, without "." and "..".
 
         Args:
             cookie: where to go on: that of the last entry taken. 0 reads the directory anew; any other goes on in
                 what was read then, so that a change in between never skips or repeats an entry (I5).
+            request: the transport's number of the request. Where two threads answer the same one, it reads the
+                directory anew once: whichever answer is taken, it goes on in the same listing.
 
         Returns:
             The entries from there on, made when they are asked for. ``ino`` is 0 in a virtual directory.
         """
         directory = self._open_directory(handle)
-        listing, kept = directory.listing, directory.kept
-        if kept is not None and cookie and listing is None:  # the kernel has lost what it had
-            listing = directory.listing = kept.listing
-        if cookie == 0 or listing is None:
-            listing = None
-            if kept is not None and kept.stamp == self._listing_stamp(directory.node, directory.descriptor):
-                listing = kept.listing
-                if listing is None:
-                    listing = kept.share(self._list(directory))
-            listing = directory.listing = self._list(directory) if listing is None else listing
+        listing = directory.listing
+        if listing is None or (cookie == 0 and request not in directory.begun_by):
+            listing = directory.begin(self._begin(directory, cookie), request)
         return listing.starting(cookie)
+
+    def _begin(self, directory: _OpenDirectory, cookie: int) -> Listing:
+        kept = directory.kept
+        if kept is not None and cookie and kept.listing is not None:  # the kernel has lost what it had
+            return kept.listing
+        if kept is not None and kept.stamp == self._listing_stamp(directory.node, directory.descriptor):
+            return kept.listing or kept.share(self._list(directory))
+        return self._list(directory)
 
     def st_ino_of(self, handle: FileHandle) -> int:
         """Give the number that ``stat`` shows of an open directory."""

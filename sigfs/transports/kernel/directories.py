@@ -32,6 +32,7 @@ def list_directory(
     caller: Caller | None = None,
     *,
     look_up: bool = True,
+    request: int | None = None,
 ) -> tuple[bytes, list[Inode]]:
     """Pack entries from position *cookie* on, as many as fit into *size* bytes.
 
@@ -43,6 +44,7 @@ def list_directory(
         caller: given for READDIRPLUS: each name is looked up, which takes a reference, and its attributes come with
             it. A name that is gone by then is still listed, without attributes.
         look_up: False: with READDIRPLUS, all names are listed without attributes.
+        request: its number; see ``Operations.readdir``.
 
     Returns:
         The reply, and the nodes to which it gives references.
@@ -59,7 +61,7 @@ def list_directory(
             free -= fixed + 8
     find = operations.looker(handle, caller) if caller is not None and look_up else None
     try:
-        for name, next_cookie, kind, ino in operations.readdir(handle, max(cookie - _DOTS, 0)):
+        for name, next_cookie, kind, ino in operations.readdir(handle, max(cookie - _DOTS, 0), request):
             raw = name.encode(_ENCODING, _ERRORS)
             free -= fixed + (len(raw) + 7 & ~7)
             if free < 0:

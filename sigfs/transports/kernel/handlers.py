@@ -426,7 +426,9 @@ class Handlers:
         # While the disk does not answer, names will do; asking for one of them waits for nobody else's job.
         caller = self._caller(request)
         look_up = not self._server.is_stuck
-        listing, references = list_directory(self._operations, handle, cookie, size, caller, look_up=look_up)
+        listing, references = list_directory(
+            self._operations, handle, cookie, size, caller, look_up=look_up, request=request.unique
+        )
         if not self._device.reply(request.unique, listing):
             for inode in references:
                 self._operations.forget(inode)

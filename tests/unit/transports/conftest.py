@@ -273,7 +273,8 @@ class PassThroughOperations:
     def data_cache(self, handle: FileHandle, *, has_data: bool = True) -> DataCache:
         return self.data
 
-    def readdir(self, handle: FileHandle, cookie: int) -> Iterator[DirEntry]:
+    def readdir(self, handle: FileHandle, cookie: int, request: int | None = None) -> Iterator[DirEntry]:
+        self.calls.append(("readdir", handle, cookie, request))
         directory = self.paths[self.inodes[handle]]
         for number, name in enumerate(sorted(os.listdir(directory)), start=1):
             if number > cookie:

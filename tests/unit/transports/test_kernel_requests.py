@@ -417,6 +417,14 @@ def test_names_that_do_not_fit_are_not_looked_up(served: Served) -> None:
     assert len(calls(served, "lookup")) == len(listed) - 2 < 50
 
 
+def test_which_request_asks_for_names_with_attributes_is_said_as_another_thread_may_answer_it_too(
+    served: Served,
+) -> None:
+    handle, unique = opendir(served), served.kernel.next_unique
+    readdir(served, handle, 0, 4096, Opcode.READDIRPLUS)
+    assert calls(served, "readdir") == [("readdir", handle, 0, unique)]
+
+
 def test_a_name_that_vanishes_or_fails_while_being_listed_is_listed_without_attributes(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,3 +265,39 @@ def test_an_open_directory_is_that_which_was_opened(world, is_known):
     assert [entry.name for entry in world.operations.readdir(handle, 0)] == ["file"]
     assert world.operations.st_ino_of(handle) == os.stat(world.below(1, "away")).st_ino
     world.operations.releasedir(handle)
+
+
+def test_two_answers_to_one_request_are_of_one_listing_and_so_is_what_follows(world):
+    foo = world.at("foo")
+    handle = world.operations.opendir(foo)
+
+    def begin(request: int) -> list[str]:
+        return [entry.name for entry in world.operations.readdir(handle, 0, request)]
+
+    assert begin(10) == ["1", "2"]
+    world.operations.apply([world.add(0)])
+    assert begin(10) == ["1", "2"]  # by another thread, when the first is stuck, or the other way round
+    assert read(world, handle, cookie=1) == ["2"]
+    assert begin(12) == ["0", "1", "2"]
+    begin(10)  # too late: its answer is not taken
+    assert read(world, handle, cookie=1) == ["1", "2"]
+    world.operations.releasedir(handle)
+
+
+def test_of_two_threads_that_begin_for_one_request_the_second_goes_on_with_what_the_first_has_found(world, monkeypatch):
+    foo = world.at("foo")
+    handle = world.operations.opendir(foo)
+    make = world.operations._list
+    other: list[str] = []
+
+    def slowly(directory):
+        made = make(directory)
+        monkeypatch.undo()
+        world.operations.apply([world.add(0)])
+        other.extend(entry.name for entry in world.operations.readdir(handle, 0, 10))
+        return made
+
+    monkeypatch.setattr(world.operations, "_list", slowly)
+    assert [entry.name for entry in world.operations.readdir(handle, 0, 10)] == other == ["0", "1", "2"]
+    assert read(world, handle, cookie=1) == ["1", "2"]
+    world.operations.releasedir(handle)
