@@ -93,7 +93,7 @@ class OpenFiles:
         self._inodes = inodes
         self._room = Room() if room is None else room
         self._keeps_data = keeps_data
-        self._locks = Locks(read_only=read_only)
+        self._locks = Locks(read_only=read_only, room=self._room)
         self._files: dict[FileHandle, OpenFile] = {}  # an entry dies with release
         self._cached_as_of: dict[FileHandle, Stamp] = {}  # see ``data_cache``; an entry dies with release
         self._handles = itertools.count(1)  # next() is atomic; shared with directory handles

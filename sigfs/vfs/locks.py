@@ -27,6 +27,7 @@ from sigfs.vfs.types import FsError
 
 if TYPE_CHECKING:
     from sigfs.vfs.readonly import ReadOnly
+    from sigfs.vfs.room import Room
     from sigfs.vfs.types import FileHandle, Inode
 
 LockOwner = NewType("LockOwner", int)
@@ -82,8 +83,14 @@ class Locks:
     ``_lock`` guards all that is here; no system call is made and nothing else locked while it is held.
     """
 
-    def __init__(self, *, read_only: ReadOnly) -> None:
-        """Begin with no lock. *read_only*: whether nobody can have the right to lock for writing."""
+    def __init__(self, *, read_only: ReadOnly, room: Room) -> None:
+        """Begin with no lock.
+
+        Args:
+            read_only: whether nobody can have the right to lock for writing.
+            room: for descriptors.
+        """
+        self._room = room
         self._read_only = read_only
         self._lock = threading.Lock()
         # An entry lives from an owner's first lock on a file to its unlocking of all of it, to its closing of any
@@ -106,6 +113,7 @@ class Locks:
             Whether it was done: False if somebody else holds a lock that is in the way.
 
         Raises:
+            FsError: ENOLCK if there is no room for one more owner of locks on a file.
             OSError: ENOLCK and so on, as the disk below says.
         """
         key = (inode, owner)
@@ -246,7 +254,7 @@ class Locks:
             known = self._holders.get(key)
             if known is not None and handle in known.handles:
                 return known
-            made = _Holder(self._reopen(opened)) if known is None else known
+            made = self._made(opened) if known is None else known
             with self._lock:
                 if self._holders.get(key) is not known:  # another thread has made or dropped one meanwhile
                     continue
@@ -254,6 +262,15 @@ class Locks:
                 made.handles.add(handle)
                 self._used.setdefault(handle, set()).add(key)
                 return made
+
+    def _made(self, opened: Descriptor) -> _Holder:
+        try:
+            self._room.require()
+        except FsError:
+            raise FsError(errno.ENOLCK) from None
+        descriptor = self._reopen(opened)
+        self._room.took(descriptor.fd)
+        return _Holder(descriptor)
 
     def _reopen(self, opened: Descriptor) -> Descriptor:
         # For reading and writing if possible: the owner may want both kinds of lock, if through different handles.

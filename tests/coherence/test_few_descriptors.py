@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,10 @@ def test_who_opens_too_many_files_is_told_and_nobody_else_is_disturbed(server: P
             while len(held) < LIMIT:
                 held.append(os.open(top / "a/0" / f"file{len(held)}", os.O_RDWR | os.O_CREAT))
         assert len(held) > LIMIT // 4
+        if server.transport == "kernel":  # with which locks are those of the disk below
+            with raises(errno.ENOLCK):
+                for fd in held:
+                    fcntl.lockf(fd, fcntl.LOCK_EX)
         below = Path(server.project, "workspace", job_id({"a": 0}))
         assert len(os.listdir(below)) == len(held) + 1  # what could not be opened was not made
         assert sorted(os.listdir(top / "a"), key=int) == [str(a) for a in range(JOBS)]

@@ -12,7 +12,7 @@ import pytest
 
 from sigfs.vfs import files, syscalls
 from sigfs.vfs.locks import NOTED_LIMIT, TO_THE_END, LockOwner, RecordLock
-from sigfs.vfs.types import SetAttr
+from sigfs.vfs.types import FsError, SetAttr
 from tests.support.descriptors import assert_none_left, descriptors
 
 ME, OTHER = LockOwner(1), LockOwner(2)
@@ -55,6 +55,18 @@ def test_what_is_in_the_way_is_told_with_its_range(world, opener):
     assert ops.get_lock(handle, OTHER, RecordLock(fcntl.F_RDLCK, 6, TO_THE_END)) is None
     assert ops.set_lock(handle, ME, RecordLock(fcntl.F_WRLCK, 6, TO_THE_END))
     assert ops.get_lock(handle, OTHER, READ) == RecordLock(fcntl.F_WRLCK, 2, TO_THE_END, 0)
+
+
+def test_no_lock_takes_a_descriptor_that_is_kept_for_the_mount_itself(world, opener, monkeypatch):
+    ops, handle = world.operations, opener()
+    assert ops.set_lock(handle, ME, READ)
+    monkeypatch.setattr(ops._room, "_bound", 0)
+    monkeypatch.setattr(ops._room, "_is_tight", True)
+    with pytest.raises(FsError) as caught:
+        ops.set_lock(handle, OTHER, READ)
+    assert caught.value.errno == errno.ENOLCK
+    assert ops.set_lock(handle, ME, WRITE)
+    assert ops.set_lock(handle, ME, UNLOCK)
 
 
 def test_an_owner_s_flush_through_any_handle_ends_its_locks_and_no_others(world, opener):
