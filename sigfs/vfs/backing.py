@@ -223,7 +223,8 @@ class Backing:
             try:
                 descriptor = self.entry(parent, name)
             except (OSError, FsError) as error:
-                _raise_if_out_of_room(error)
+                if _is_out_of_room(error):
+                    raise
                 continue
             if is_same(node, os.fstat(descriptor.fd)):
                 return descriptor
@@ -293,7 +294,8 @@ class Backing:
                     failure = error
                 found = os.stat(entry, dir_fd=directory.fd, follow_symlinks=False)
             except (OSError, FsError) as error:
-                _raise_if_out_of_room(error)
+                if _is_out_of_room(error):
+                    raise
                 continue
             if is_same(node, found):
                 if failure is not None:
@@ -319,7 +321,8 @@ class Backing:
                 directory = self.directory(parent)
                 found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
             except (OSError, FsError) as error:
-                _raise_if_out_of_room(error)
+                if _is_out_of_room(error):
+                    raise
                 continue
             if is_same(node, found):
                 return found
@@ -408,7 +411,6 @@ class Backing:
         return descriptor, found
 
 
-def _raise_if_out_of_room(error: OSError | FsError) -> None:
-    """Raise *error* again if it says nothing of the file: that one is there all the same, and must not seem gone."""
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        raise error
+def _is_out_of_room(error: OSError | FsError) -> bool:
+    """Tell whether *error* says nothing of the file: that one is there all the same, and must not seem gone."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

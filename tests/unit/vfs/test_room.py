@@ -1,12 +1,14 @@
 """Descriptors are kept for the mount itself, and room that was used is given back."""
 
 import errno
+import gc
 import os
 
 import pytest
 
 from sigfs.vfs.room import Room
 from sigfs.vfs.types import FsError
+from tests.support.descriptors import assert_none_left, descriptors
 
 
 def test_a_descriptor_is_refused_as_long_as_none_below_the_bound_is_free(caplog):
@@ -44,6 +46,35 @@ def test_a_file_is_not_called_gone_because_there_are_no_descriptors(world, monke
     assert caught.value.errno == errno.EMFILE
     monkeypatch.setattr(os, "open", opened)
     assert world.operations.getattr(file).stat.st_size == 4
+
+
+@pytest.mark.parametrize("ask", ["getattr", "readlink", "getxattr"])
+def test_where_there_are_no_descriptors_those_on_the_way_are_closed_at_once(world, monkeypatch, ask):
+    os.makedirs(world.below(1, "directory"))
+    os.symlink("target", world.below(1, "directory/link"))
+    operations = world.operations
+    directory = world.took(operations.lookup(world.job(1), "directory", world.caller))
+    link = world.took(operations.lookup(directory, "link", world.caller))
+    arguments = {"getxattr": (link, "user.none")}.get(ask, (link,))
+    operations._backing.close()
+    before = descriptors()
+    opened = os.open
+
+    def out_of_descriptors(path, *arguments, **more):
+        if path == "directory":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", out_of_descriptors)
+    gc.disable()
+    try:
+        for _ in range(10):
+            with pytest.raises(OSError, match="Too many open files"):
+                getattr(operations, ask)(*arguments)
+            operations._backing.close()
+        assert_none_left(before)
+    finally:
+        gc.enable()
 
 
 def test_the_books_give_their_room_back_when_the_kernel_forgets(world):
