@@ -41,6 +41,10 @@ def serve(source: str, mountpoint: str, control: Path) -> None:
                 time.sleep(0.005)
             return super().__call__(op, path, *arguments)
 
+        def getattr(self, path: str, fh: int | None = None) -> dict[str, object]:
+            # Or libfuse counts, and a file gets another number when the kernel has forgotten it.
+            return {**super().getattr(path, fh), "st_ino": os.lstat(path).st_ino}
+
         @staticmethod
         def _must_wait(op: str, path: str) -> bool:
             try:
@@ -58,6 +62,7 @@ def serve(source: str, mountpoint: str, control: Path) -> None:
         entry_timeout=0,
         attr_timeout=0,
         ac_attr_timeout=0,
+        use_ino=True,
     )
 
 
