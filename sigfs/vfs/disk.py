@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sigfs.vfs.backing import Backing, Descriptor
     from sigfs.vfs.coherence import Coherence, Moment
     from sigfs.vfs.inodes import Inodes
+    from sigfs.vfs.types import Caller
 
 
 class Disk:
@@ -104,6 +105,17 @@ class Disk:
         The kernel may have come by a name that it still believes in; after ESTALE it asks for the name again.
         """
         if (not node.attached and not node.opens) or (node.locations and self.backing.find(node) is None):
+            raise FsError(errno.ESTALE)
+
+    def require_as_told(self, node: File, found: os.stat_result, caller: Caller | None) -> None:
+        """See that the owner and mode by which the kernel has checked what *caller* may do are those of the file.
+
+        It may have cached older ones, or those of another file whose number this one got. After ESTALE it looks the
+        name up again, and checks by what it finds then.
+        """
+        if caller is None or node.told is None or freshness.same_rights(node.told, freshness.stamp(found)):
+            return
+        if caller.uid not in (0, os.geteuid()):
             raise FsError(errno.ESTALE)
 
     # Answers

@@ -27,12 +27,17 @@ _TELLING: Final = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs"
 """Local file systems where the first store into a page of a mapping sets the time of change."""
 
 Stamp: TypeAlias = tuple[int, ...]
-"""A state of a file or directory; of one on disk mtime and ctime (ns), size."""
+"""A state of a file or directory; of one on disk mtime and ctime (ns), size, mode, uid and gid."""
 
 
 def stamp(found: os.stat_result) -> Stamp:
     """Name the state of something on disk."""
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode, found.st_uid, found.st_gid
+
+
+def same_rights(one: Stamp, other: Stamp) -> bool:
+    """Tell whether owner, group and mode are the same in two states of something on disk."""
+    return one[3:] == other[3:]
 
 
 def is_quiet(found: os.stat_result) -> bool:

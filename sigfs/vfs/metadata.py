@@ -104,6 +104,8 @@ class Metadata(OpenDirectories):
             if changes.size is not None and isinstance(node, File):
                 self._disk.require_name(node)
             target = self._backing.node(node)
+            if changes.size is not None and isinstance(node, File):
+                self._disk.require_as_told(node, os.fstat(target.fd), caller)
             writable = None
             if changes.size is not None and isinstance(node, File) and node.kind == stat.S_IFREG and not wait:
                 writable = Descriptor(os.open(target.path, os.O_WRONLY | os.O_NONBLOCK))

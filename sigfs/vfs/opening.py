@@ -44,7 +44,7 @@ class Opening(Names):
             BlockingIOError: it would have to wait. Nothing has been done, except that the other has been told.
             FsError: ENFILE if programs have too many files open (see ``room``); EISDIR; ELOOP for a symbolic link and
                 ENXIO for a FIFO, socket or device, which the kernel opens itself; ESTALE if no known name leads to the
-                file any more.
+                file any more, or if another's file has got another owner or mode since the kernel looked.
         """
         self._room.require()
         node = self._inodes.get(inode)
@@ -69,10 +69,14 @@ class Opening(Names):
         opened = None if writes or wait or not caller.by_acl else self._backing.opened(node, how)
         if opened is None:
             source = self._backing.node(node)
+            if flags & os.O_TRUNC:
+                self._disk.require_as_told(node, os.fstat(source.fd), caller)
             # Who truncates, unless it is root, takes set-id bits away. To run a program it need not be readable.
             with as_caller(caller) if flags & os.O_TRUNC else as_reader(None if flags & _FMODE_EXEC else caller):
                 descriptor = Descriptor(os.open(source.path, how | (0 if wait else os.O_NONBLOCK)))
             opened = descriptor, os.fstat(descriptor.fd)
+        if not flags & os.O_TRUNC:
+            self._disk.require_as_told(node, opened[1], caller)
         handle = self._opened(node, *opened, flags)
         self._statepoints.opened(node)
         return handle

@@ -144,6 +144,48 @@ def test_a_file_that_was_given_to_another_user_below_is_no_longer_mine(
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (ALICE, ALICE, 0o644)
 
 
+def _given_away(below: str) -> None:
+    os.chown(below, ALICE, ALICE)
+
+
+def _closed(below: str) -> None:
+    os.chown(below, ALICE, ALICE)
+    os.chmod(below, 0o600)
+
+
+def _replaced(below: str) -> None:
+    """By a new file, which gets the number of the old one from most file systems."""
+    os.unlink(below)
+    make(below, ALICE, 0o600)
+
+
+@pytest.mark.parametrize("change", [_given_away, _closed, _replaced])
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda path: open(path, "rb"),  # noqa: SIM115
+        lambda path: open(path, "r+b"),  # noqa: SIM115
+        lambda path: open(path, "wb"),  # noqa: SIM115
+        lambda path: os.truncate(path, 0),
+    ],
+    ids=["read", "write", "replace", "truncate"],
+)
+def test_a_file_that_others_have_closed_below_is_not_opened_by_the_rights_it_had(
+    ours: Place, change: Callable[[str], None], attempt: Callable[[str], None]
+) -> None:
+    below = os.path.join(ours.below, "file")
+    make(below, BOB, 0o600)
+    with acting_as(BOB, GROUP):
+        assert os.access(ours.path("file"), os.R_OK | os.W_OK, effective_ids=True)
+        with open(ours.path("file"), "rb") as file:
+            file.read()
+    change(below)
+    with acting_as(BOB, GROUP), pytest.raises(PermissionError):
+        attempt(ours.path("file"))
+    with open(below, "rb") as file:
+        assert file.read() == b"data"
+
+
 def test_the_group_of_a_set_group_id_program_must_be_among_its_owners(ours: Place) -> None:
     below = os.path.join(ours.below, "program")
     make(below, BOB, 0o755)

@@ -230,7 +230,12 @@ class Handlers:
         self._when_not_leased(request, lambda: self._open(request, flags, caller), flags)
 
     def _open(self, request: Header, flags: int, caller: Caller) -> None:
-        handle = self._operations.open(request.node, flags & ~p.FMODE_EXEC, caller, wait=False)
+        try:
+            handle = self._operations.open(request.node, flags & ~p.FMODE_EXEC, caller, wait=False)
+        except FsError as error:
+            if error.errno == errno.ESTALE:  # the kernel tries again, not always by the name
+                self._forget_attributes(request.node)
+            raise
         try:
             answer = self._open_out(request.node, handle)
         except BaseException:
@@ -506,11 +511,14 @@ class Handlers:
         cache = self._operations.data_cache(handle, has_data=not self._passthrough.enabled)
         backing = self._passthrough.opened(inode, lambda: self._operations.passthrough_fd(handle))
         if not cache.attributes_hold:  # who opens a file sees it as it is, its size too
-            with contextlib.suppress(OSError):  # attributes alone may be taken back from here: that waits for nobody
-                self._device.notify(Notification.INVAL_INODE, p.INVAL_INODE_OUT.pack(inode, -1, 0))
+            self._forget_attributes(inode)
         if backing != CACHED:
             return p.OPEN_OUT.pack(handle, p.FOPEN_PASSTHROUGH, backing)
         return p.OPEN_OUT.pack(handle, p.FOPEN_KEEP_CACHE if cache.may_keep else 0, CACHED)
+
+    def _forget_attributes(self, inode: Inode) -> None:
+        with contextlib.suppress(OSError):  # attributes alone may be taken back from here: that waits for nobody
+            self._device.notify(Notification.INVAL_INODE, p.INVAL_INODE_OUT.pack(inode, -1, 0))
 
     def _close(self, inode: Inode, handle: FileHandle) -> None:
         self._passthrough.released(inode)

@@ -259,12 +259,14 @@ def test_the_attributes_of_a_directory_and_of_a_link_itself_can_be_changed(world
 
 
 @needs_root
-def test_truncating_takes_set_id_bits_away_unless_root_does_it(world):
+def test_truncating_takes_set_id_bits_away_unless_root_does_it(world, failure):
     file, other = world.write_file(world.job(1), "file", b"text"), Caller(65534, 65533, 1)
     os.chmod(world.below(1, "file"), 0o6755)
     assert stat.S_IMODE(world.operations.setattr(file, SetAttr(size=0), None, world.caller).stat.st_mode) == 0o6755
     assert stat.S_IMODE(world.operations.setattr(file, SetAttr(size=0), None, other).stat.st_mode) == 0o755
     os.chmod(world.below(1, "file"), 0o6755)
+    assert failure(world.operations.open, file, os.O_WRONLY | os.O_TRUNC, other) == errno.ESTALE
+    world.operations.getattr(file)
     world.operations.release(world.operations.open(file, os.O_WRONLY | os.O_TRUNC, other))
     assert stat.S_IMODE(world.operations.getattr(file).stat.st_mode) == 0o755
 
