@@ -113,9 +113,9 @@ class Disk:
         It may have cached older ones, or those of another file whose number this one got. After ESTALE it looks the
         name up again, and checks by what it finds then.
         """
-        if caller is None or node.told is None or freshness.same_rights(node.told, freshness.stamp(found)):
+        if caller is None or node.told is None or caller.uid in (0, os.geteuid()):
             return
-        if caller.uid not in (0, os.geteuid()):
+        if not freshness.same_rights(node.told, freshness.stamp(found)):
             raise FsError(errno.ESTALE)
 
     # Answers
